@@ -1,0 +1,162 @@
+"""A whole run as typed dataclasses; the command line and YAML files fill them in.
+
+An unknown key or a bad value is an error that names the nearest right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from absentia.errors import UserError, nearest
+
+__all__ = ["Model", "RunConfig", "Training", "config_from", "config_to"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The fused backbone.
+
+    Args:
+        width: size of a token.
+        depth: transformer layers.
+        heads: attention heads per layer; they must divide the width.
+        mlp: hidden units of a layer's network, as a multiple of the width.
+        dropout: on both branches of a layer and before the head.
+    """
+
+    width: int = 96
+    depth: int = 3
+    heads: int = 4
+    mlp: int = 2
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "mlp"):
+            _at_least(f"model.{name}", getattr(self, name), 1)
+        if self.width % self.heads or self.width % 4:
+            raise UserError(f"model.width {self.width}: must be a multiple of 4 and of model.heads ({self.heads})")
+        _between("model.dropout", self.dropout, 0, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The loop.
+
+    Args:
+        epochs: passes over the training rows; none chooses enough for about 1,500 steps, at least 10 and at most 200.
+        batch: rows per step.
+        lr: highest learning rate of AdamW.
+        weight_decay: of matrices; vectors (norms, biases, tokens) have none.
+        warmup: share of the steps in which the rate rises; it falls as a cosine afterwards.
+        accumulate: batches added up before one step.
+        clip: largest norm of the gradient.
+        precision: no (float32) or bf16.
+        patience: validations without a better score before training stops; none never stops early.
+        validations: how often a training is validated, at most once per epoch.
+        checkpoint_seconds: time between two checkpoints.
+        tracker: tensorboard or wandb, through Accelerate.
+    """
+
+    epochs: float | None = None
+    batch: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    accumulate: int = 1
+    clip: float = 1.0
+    precision: str = "no"
+    patience: int | None = 10
+    validations: int = 25
+    checkpoint_seconds: float = 60.0
+    tracker: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "accumulate", "validations"):
+            _at_least(f"training.{name}", getattr(self, name), 1)
+        for name in ("lr", "clip"):
+            _between(f"training.{name}", getattr(self, name), 1e-12, 1e6)
+        _between("training.warmup", self.warmup, 0, 1)
+        _between("training.weight_decay", self.weight_decay, 0, 1e3)
+        if self.epochs is not None:
+            _between("training.epochs", self.epochs, 1e-6, 1e6)
+        _one_of("training.precision", self.precision, ("no", "bf16"))
+        if self.tracker is not None:
+            _one_of("training.tracker", self.tracker, ("tensorboard", "wandb"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run; its folder keeps it as config.yaml.
+
+    Args:
+        table: file, folder or hub name of the table.
+        modality: what the columns mean, as NAME to KIND[:ENCODER][@COLUMNS] or to a mapping with options;
+            empty infers it.
+        target: COLUMN or COLUMN=class|labels|number|log.
+        id: column that says which rows are the same entity.
+        split: column with train, val, test.
+        method: which method to train.
+        plan: file of a mask plan.
+        on_bad: what becomes of cells that cannot be read: error, absent or skip.
+        seed: of everything that is drawn.
+        reference: whether `ignore` is trained beside the method, with the same budget.
+        patterns: patterns to evaluate, such as image+text; empty means all (or those seen, above 8 modalities).
+        model: the backbone.
+        training: the loop.
+    """
+
+    table: str
+    modality: dict[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    id: str | None = None
+    split: str | None = None
+    method: str = "dropout"
+    plan: str | None = None
+    on_bad: str = "error"
+    seed: int = 0
+    reference: bool = True
+    patterns: list[str] = field(default_factory=list)
+    model: Model = field(default_factory=Model)
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        _one_of("on_bad", self.on_bad, ("error", "absent", "skip"))
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed {self.seed}: must be a whole number from 0 to 2^63 - 1")
+
+
+def config_from(kind: type[T], given: Mapping[str, Any], where: str = "") -> T:
+    """A dataclass from a mapping, nested ones too; raises `UserError` for a key it does not have."""
+    hints = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in given.items():
+        if key not in known:
+            raise UserError(f"unknown key {where + str(key)!r}; {nearest(str(key), known)}")
+        nested = is_dataclass(hints[key]) and isinstance(value, Mapping)
+        values[key] = config_from(hints[key], value, f"{where}{key}.") if nested else value
+    return kind(**values)
+
+
+def config_to(config: Any) -> dict[str, Any]:
+    """The config as plain JSON values."""
+    return asdict(config)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise UserError(f"{name} {value!r}: must be a whole number, at least {least}")
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not isinstance(value, (int, float)) or not low <= value <= high:
+        raise UserError(f"{name} {value!r}: must be a number from {low:g} to {high:g}")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{name} {value!r}: {nearest(str(value), known)}")

@@ -1,0 +1,234 @@
+"""What a mask plan is asked for: a mechanism with rates, for one split. Declarations and their checks, no drawing.
+
+How the protocols of the literature are said here (η, r and p are missing ratios):
+
+* η with its text / image / both split: `eta(0.7, absent="both", modalities=("text", "image"))`
+* a fraction η of incomplete rows, what remains drawn evenly: `Rule(p_incomplete=0.7)`
+* each modality dropped with probability r, drawn again when nothing is left: `bernoulli(0.5, modalities)`
+* a rate of its own for each modality: `Rule(p_absent={"t1": 0.2, "flair": 0.6})`
+* any other table of patterns: `Rule(patterns={"image+text": 3, "image": 1})`
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from absentia.data.schema import pattern_name
+from absentia.errors import UserError, nearest
+
+__all__ = ["Rule", "Shares", "bernoulli", "eta", "parse_pattern"]
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Shares = dict[tuple[bool, ...], float]
+"""The share of rows that each pattern is to get; a pattern says which modalities remain."""
+
+MECHANISMS = ("mcar", "mar", "mnar")
+NOTHING = pattern_name((), ())
+STRONGEST = 20  # log-odds for one standard deviation: beyond, chance has no part in it
+MOST_SPELLED_OUT = 10  # modalities: beyond, "every pattern evenly" is more than a thousand patterns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How modalities become absent in one split, whole modalities at a time. Give exactly one kind of rate:
+
+    p_absent: {modality: share of rows without it}; drawn independently, given that something remains.
+    p_incomplete: share of rows that lack anything; what remains of those follows `composition`, {pattern: weight},
+        by default every proper pattern evenly.
+    patterns: {pattern: weight} over all rows. A pattern names what remains, like "image+text".
+
+    mechanism: "mcar" (chance alone), "mar" (depends on an observed column) or "mnar" (on what gets hidden).
+    depends_on: for mar the column; for mnar {modality: a column inside it, or a summary of it}.
+    strength: how clearly. Of two rows that differ by one standard deviation of the (rank-normal) score, the log-odds
+        that a modality is absent rather than present, the rest of the row being equal, differ by `strength`.
+        Negative: low values get lost. The asked rates hold whatever the strength.
+    allow_empty: rows may lose everything.
+
+    >>> Rule(p_incomplete=0.7, composition={"image": 1, "text": 1}).mechanism
+    'mcar'
+    """
+
+    mechanism: Literal["mcar", "mar", "mnar"] = "mcar"
+    p_absent: dict[str, float] | None = None
+    p_incomplete: float | None = None
+    composition: dict[str, float] | None = None
+    patterns: dict[str, float] | None = None
+    depends_on: str | dict[str, str] | None = None
+    strength: float = 1.0
+    allow_empty: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mechanism not in MECHANISMS:
+            raise UserError(f"unknown mechanism {self.mechanism!r}; {nearest(self.mechanism, MECHANISMS)}")
+        self._check_rates()
+        self._check_dependence()
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns whose values have to be known when the plan is drawn."""
+        if isinstance(self.depends_on, str):
+            return (self.depends_on,)
+        return tuple(dict.fromkeys((self.depends_on or {}).values()))
+
+    def each(self, modalities: Sequence[str]) -> Floats | None:
+        """The asked share of rows without each modality (M,), or None where the rule speaks of patterns.
+
+        Raises `UserError` for an unknown modality, and for rates that would leave rows with nothing.
+        """
+        if self.p_absent is None:
+            return None
+        for name in self.p_absent:
+            _known(name, modalities)
+        rates = np.asarray([float(self.p_absent.get(name, 0.0)) for name in modalities])
+        remaining = math.fsum(1 - rates)
+        if not self.allow_empty and remaining < 1 - 1e-9:
+            raise UserError(
+                f"p_absent asks for {remaining:.3g} modalities present in the average row, but a row keeps at least one; "
+                "lower the rates until what remains of them (1 - p) adds up to 1, or set allow_empty"
+            )
+        return rates
+
+    def shares(self, modalities: Sequence[str]) -> Shares | None:
+        """The asked share of each pattern, or None where the rule speaks of single modalities.
+
+        Raises `UserError` for an unknown modality and for patterns that cannot be.
+        """
+        if self.patterns is not None:
+            return self._weights(self.patterns, modalities)
+        if self.p_incomplete is None:
+            return None
+        complete: Shares = {(True,) * len(modalities): 1 - self.p_incomplete}
+        rest = self._composition(modalities) if self.p_incomplete else {}
+        return complete | {pattern: share * self.p_incomplete for pattern, share in rest.items()}
+
+    def asked(self, modalities: Sequence[str]) -> dict[str, Any]:
+        """The rates that this rule settles: `p_absent`, `p_incomplete` and `patterns`; None for what it leaves open."""
+        shares = self.shares(modalities)
+        if shares is None:
+            each = self.each(modalities)
+            assert each is not None
+            return {"p_absent": dict(zip(modalities, each.tolist(), strict=True)), "p_incomplete": None, "patterns": None}
+        absent = {name: math.fsum(s for p, s in shares.items() if not p[m]) for m, name in enumerate(modalities)}
+        incomplete = math.fsum(s for pattern, s in shares.items() if not all(pattern))
+        named = {pattern_name(modalities, pattern): share for pattern, share in shares.items()}
+        return {"p_absent": absent, "p_incomplete": incomplete, "patterns": named}
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that are set, as JSON."""
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.mechanism == "mcar":
+            del state["strength"]
+        return {key: value for key, value in state.items() if value is not None}
+
+    def _check_rates(self) -> None:
+        given = [name for name in ("p_absent", "p_incomplete", "patterns") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise UserError(f"a rule has one of p_absent, p_incomplete, patterns; got {' and '.join(given) or 'none'}")
+        if self.composition is not None and self.p_incomplete is None:
+            raise UserError("composition says what remains of incomplete rows; it needs p_incomplete beside it")
+        for name, rate in (self.p_absent or {}).items():
+            _probability(rate, f"p_absent of {name!r}")
+        if self.p_incomplete is not None:
+            _probability(self.p_incomplete, "p_incomplete")
+        for where in ("composition", "patterns"):
+            if getattr(self, where) is not None:
+                _positive(getattr(self, where), where)
+
+    def _check_dependence(self) -> None:
+        if not abs(self.strength) <= STRONGEST:
+            raise UserError(f"strength is {self.strength}; it lies between -{STRONGEST} and {STRONGEST} (1 is clear)")
+        if self.mechanism == "mcar" and self.depends_on is not None:
+            raise UserError("mcar depends on nothing; choose mechanism mar or mnar, or leave depends_on out")
+        if self.mechanism == "mar" and not isinstance(self.depends_on, str):
+            raise UserError("mar needs depends_on: the name of the observed column that absence depends on")
+        if self.mechanism == "mnar" and not isinstance(self.depends_on, Mapping):
+            raise UserError("mnar needs depends_on: {modality: the column inside it that its absence depends on}")
+
+    def _composition(self, modalities: Sequence[str]) -> Shares:
+        full = (True,) * len(modalities)
+        if self.composition is not None:
+            shares = self._weights(self.composition, modalities)
+            if full in shares:
+                raise UserError(f"composition says what remains of incomplete rows, but {'+'.join(modalities)!r} is complete")
+            return shares
+        if len(modalities) > MOST_SPELLED_OUT:
+            raise UserError(f"{len(modalities)} modalities have too many patterns to draw evenly; give a composition")
+        every = [p for p in itertools.product((True, False), repeat=len(modalities)) if p != full]
+        allowed = [p for p in every if self.allow_empty or any(p)]
+        if not allowed:
+            raise UserError(f"{modalities[0]!r} is the only modality: an incomplete row has nothing; set allow_empty")
+        return dict.fromkeys(allowed, 1 / len(allowed))
+
+    def _weights(self, weights: Mapping[str, float], modalities: Sequence[str]) -> Shares:
+        total = math.fsum(weights.values())
+        shares: Shares = {}
+        for name, weight in weights.items():
+            pattern = parse_pattern(name, modalities)
+            if not any(pattern) and weight and not self.allow_empty:
+                raise UserError(f"pattern {name!r} leaves rows with nothing; set allow_empty if that is meant")
+            shares[pattern] = shares.get(pattern, 0.0) + weight / total
+        return {pattern: share for pattern, share in shares.items() if share > 0}
+
+
+def eta(ratio: float, *, absent: str = "both", modalities: Sequence[str]) -> Rule:
+    """The missing ratio η: this share of rows lacks one modality, `absent`, or each in an even part with "both".
+
+    >>> eta(0.7, modalities=("text", "image")).asked(("text", "image"))["patterns"]
+    {'text+image': 0.30000000000000004, 'image': 0.35, 'text': 0.35}
+    """
+    lost = list(modalities) if absent == "both" else [_known(absent, modalities)]
+    remain = ["+".join(m for m in modalities if m != name) or NOTHING for name in lost]
+    return Rule(p_incomplete=ratio, composition=dict.fromkeys(remain, 1.0))
+
+
+def bernoulli(rate: float, modalities: Sequence[str]) -> Rule:
+    """Each modality dropped independently with probability `rate`, drawn again where nothing is left.
+
+    Drawing again lowers the share that ends up absent to (r - r^M) / (1 - r^M), which is what the rule then asks for.
+    """
+    _probability(rate, "rate")
+    powers = [rate**k for k in range(len(modalities))]  # the fraction above with 1 - r cancelled, for r = 1
+    return Rule(p_absent=dict.fromkeys(modalities, math.fsum(powers[1:]) / math.fsum(powers)))
+
+
+def parse_pattern(name: str, modalities: Sequence[str]) -> tuple[bool, ...]:
+    """Which modalities the pattern `name` keeps; order does not matter.
+
+    >>> parse_pattern("text+image", ("image", "sound", "text"))
+    (True, False, True)
+    """
+    if name == NOTHING:
+        return (False,) * len(modalities)
+    parts = [part.strip() for part in str(name).split("+")]
+    for part in parts:
+        if part not in modalities:
+            raise UserError(f"pattern {name!r}: unknown modality {part!r}; {nearest(part, modalities)}")
+    if len(set(parts)) < len(parts):
+        raise UserError(f"pattern {name!r} names a modality twice")
+    return tuple(modality in parts for modality in modalities)
+
+
+def _known(name: str, modalities: Sequence[str]) -> str:
+    if name not in modalities:
+        raise UserError(f"unknown modality {name!r}; {nearest(name, modalities)}")
+    return name
+
+
+def _probability(value: float, what: str) -> None:
+    if not 0 <= value <= 1:
+        raise UserError(f"{what} is {value}; a share lies between 0 and 1")
+
+
+def _positive(weights: Mapping[str, float], what: str) -> None:
+    for name, weight in weights.items():
+        if not (0 <= weight < math.inf):
+            raise UserError(f"{what}: the weight of {name!r} is {weight}; a weight is a number from 0 up")
+    if not sum(weights.values()):
+        raise UserError(f"{what} has no weight above 0")

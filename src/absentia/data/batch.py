@@ -1,0 +1,109 @@
+"""A batch: which modalities each row has, and the decoded inputs of exactly those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from absentia.data.kinds import Value
+
+__all__ = ["Batch", "tensors"]
+
+
+@dataclass
+class Batch:
+    """B rows of M modalities.
+
+    presence: bool (B, M), modalities in schema order.
+    inputs: per modality the tensors of its present rows alone, in row order, each (n_m, ...); a modality that no
+        row has is missing from the mapping.
+    target: long (B,) for a class, float (B, K) for labels, float (B,) for a number; None where it is not known.
+    index: long (B,), row numbers in the table.
+    """
+
+    presence: Tensor
+    inputs: dict[str, dict[str, Tensor]]
+    index: Tensor
+    target: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def empty(self) -> Tensor:
+        """Rows with nothing present: bool (B,)."""
+        return ~self.presence.any(dim=1)
+
+    def restrict(self, allowed: Tensor, names: Sequence[str]) -> Batch:
+        """The same rows with only `allowed` (bool (M,) or (B, M)) modalities; the others are not there any more."""
+        presence = self.presence & allowed
+        inputs = {}
+        for m, name in enumerate(names):
+            kept = presence[self.presence[:, m], m]
+            if kept.any():
+                inputs[name] = {key: x[kept] for key, x in self.inputs[name].items()}
+        return replace(self, presence=presence, inputs=inputs)
+
+    def select(self, rows: Tensor, names: Sequence[str]) -> Batch:
+        """Some rows: `rows` is bool (B,); their order stays."""
+        inputs = {}
+        for m, name in enumerate(names):
+            kept = rows[self.presence[:, m]]
+            if kept.any():
+                inputs[name] = {key: x[kept] for key, x in self.inputs[name].items()}
+        target = None if self.target is None else self.target[rows]
+        return Batch(presence=self.presence[rows], inputs=inputs, index=self.index[rows], target=target)
+
+    def filled(self, blanks: Mapping[str, Mapping[str, Tensor]]) -> Batch:
+        """Every modality present: absent inputs become a placeholder (what people do without us).
+
+        `blanks` holds, per modality in schema order, the inputs of one placeholder row, each (1, ...).
+        """
+        inputs = {}
+        for m, (name, blank) in enumerate(blanks.items()):
+            absent = ~self.presence[:, m]
+            inputs[name] = _filled(self.inputs.get(name), absent, blank)
+        return replace(self, presence=torch.ones_like(self.presence), inputs=inputs)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device."""
+        return Batch(
+            presence=self.presence.to(device),
+            inputs={m: {k: x.to(device) for k, x in tensors.items()} for m, tensors in self.inputs.items()},
+            index=self.index.to(device),
+            target=None if self.target is None else self.target.to(device),
+        )
+
+
+def tensors(value: Value) -> dict[str, Tensor]:
+    """Collated arrays as tensors."""
+    return {key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in value.items()}
+
+
+def _filled(
+    real: Mapping[str, Tensor] | None, absent: Tensor, blank: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    count = int(absent.sum())
+    copies = {k: x.to(absent.device).expand(count, *x.shape[1:]) for k, x in blank.items()}
+    if real is None:
+        return copies
+    return {key: _woven(real[key], copies[key], absent) for key in real}
+
+
+def _woven(real: Tensor, blank: Tensor, absent: Tensor) -> Tensor:
+    """(n, ...) real and (k, ...) blank rows in the places that `absent` (n + k,) says, padded to one length."""
+    tail = [max(r, b) for r, b in zip(real.shape[1:], blank.shape[1:], strict=True)]
+    out = real.new_zeros((len(absent), *tail))
+    out[~absent] = _widened(real, tail)
+    out[absent] = _widened(blank, tail).to(out.dtype)
+    return out
+
+
+def _widened(x: Tensor, tail: Sequence[int]) -> Tensor:
+    """(n, ...) filled up with zeros at the end of every further axis, to the lengths of `tail`."""
+    short = [wanted - have for wanted, have in zip(tail, x.shape[1:], strict=True)]
+    return nn.functional.pad(x, [n for s in reversed(short) for n in (0, s)]) if any(short) else x

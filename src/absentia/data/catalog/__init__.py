@@ -1,0 +1,28 @@
+"""The data sets that Absentia knows by name: one file each, and one line here.
+
+A data set is a module with a function `build()` that returns a `datasets.Dataset`.
+Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from absentia.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["CATALOG", "load"]
+
+CATALOG: dict[str, str] = {
+    "glyphs": "absentia.data.catalog.glyphs",
+}
+
+
+def load(name: str) -> datasets.Dataset:
+    """The data set called `name`, built here or taken from its cache; `UserError` if there is none."""
+    if name not in CATALOG:
+        raise UserError(f"There is no data set called {name!r} in the catalog; {nearest(name, CATALOG)}")
+    return cast("datasets.Dataset", import_module(CATALOG[name]).build())

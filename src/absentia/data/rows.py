@@ -1,0 +1,189 @@
+"""Rows whose presence is settled: every present cell has been read once, and batches are made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from absentia.data.batch import Batch, tensors
+from absentia.data.kinds import Decoder, Value
+from absentia.data.kinds.base import pad
+from absentia.data.schema import Schema
+from absentia.errors import BadCell, UserError
+
+__all__ = ["BadCellRecord", "OnBad", "Rows", "Transform", "present_cells"]
+
+OnBad = Literal["error", "absent", "skip"]
+Transform = Callable[[list[Value]], list[Value]]
+"""Something that replaces decoded values, a few dozen at a time (a frozen encoder: pixels to features)."""
+Ints = npt.NDArray[np.int64]
+
+BLOCK = 256  # cells taken from the table at once
+TOGETHER = 32  # cells a transform sees at once
+
+
+@dataclass(frozen=True)
+class BadCellRecord:
+    """A cell that could not be read, and what became of it."""
+
+    row: int
+    column: str
+    reason: str
+    became: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}, column {self.column!r}: {self.reason}"
+
+
+@dataclass
+class Rows:
+    """N rows of a table.
+
+    take: gives table rows by number, undecoded.  index: the rows' numbers, int64 (N,).  presence: bool (N, M).
+    target: encoded targets (N, ...) or None.  keep: bytes of decoded values that may stay in memory; what does not
+    fit is decoded again whenever it is asked for.
+    """
+
+    take: Callable[[Ints], pa.Table]
+    schema: Schema
+    decoders: Mapping[str, Decoder]
+    index: Ints
+    presence: npt.NDArray[np.bool_]
+    ids: list[str]
+    target: npt.NDArray[Any] | None = None
+    transforms: Mapping[str, Transform] = field(default_factory=dict)
+    keep: int = 2_000_000_000
+    bad: list[BadCellRecord] = field(default_factory=list)
+    _values: dict[tuple[str, int], Value] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, on_bad: OnBad, advance: Callable[[int], object] = lambda rows: None) -> Rows:
+        """Open every present cell once; what cannot be read follows `on_bad` and is listed in `bad`.
+
+        "error" raises `UserError` at the first block with a bad cell, "absent" makes the cell absent, "skip"
+        drops its row. `advance` hears how many rows were read.
+        """
+        dropped = np.zeros(len(self), dtype=np.bool_)
+        for start in range(0, len(self), BLOCK):
+            positions = np.arange(start, min(start + BLOCK, len(self)))
+            bad = [b for name in self.schema.names for b in self._read_block(name, positions, on_bad)]
+            if bad and on_bad == "error":
+                raise UserError(_first_of(bad))
+            dropped[[row for row, _ in bad]] = on_bad == "skip"
+            self.bad += [record for _, record in bad]
+            advance(len(positions))
+        return self.where(~dropped) if dropped.any() else self
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Rows:
+        """Some of the rows (bool (N,)), with what has been read of them."""
+        positions = np.flatnonzero(chosen)
+        moved = {old: new for new, old in enumerate(positions.tolist())}
+        return Rows(
+            take=self.take,
+            schema=self.schema,
+            decoders=self.decoders,
+            index=self.index[chosen],
+            presence=self.presence[chosen],
+            ids=[self.ids[p] for p in positions],
+            target=None if self.target is None else self.target[chosen],
+            transforms=self.transforms,
+            keep=self.keep,
+            bad=self.bad,
+            _values={(name, moved[p]): v for (name, p), v in self._values.items() if p in moved},
+        )
+
+    def batch(self, positions: Ints) -> Batch:
+        """The rows at `positions` (0 to N - 1) as a batch; only their present cells are opened."""
+        inputs = {}
+        for m, name in enumerate(self.schema.names):
+            present = positions[self.presence[positions, m]]
+            if len(present):
+                inputs[name] = tensors(self._collated(name, self._get(name, present)))
+        return Batch(
+            presence=torch.from_numpy(self.presence[positions]),
+            inputs=inputs,
+            index=torch.from_numpy(self.index[positions]),
+            target=None if self.target is None else torch.from_numpy(self.target[positions]),
+        )
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All rows in order."""
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))))
+
+    def _collated(self, name: str, values: list[Value]) -> Value:
+        if name in self.transforms:
+            features, mask = pad([v["features"] for v in values])
+            return {"features": features, "mask": mask}
+        return self.decoders[name].collate(values)
+
+    def _get(self, name: str, positions: Ints) -> list[Value]:
+        """Values of present cells: from memory, or decoded again (they were readable once)."""
+        missing = np.asarray([p for p in positions.tolist() if (name, p) not in self._values], dtype=np.int64)
+        again = {p: self._decode(name, cell) for p, cell in self._cells(name, missing)} if len(missing) else {}
+        fresh = dict(zip(again, self._transformed(name, list(again.values())), strict=True))
+        return [fresh[p] if p in fresh else self._values[name, p] for p in positions.tolist()]
+
+    def _read_block(self, name: str, positions: Ints, on_bad: OnBad) -> list[tuple[int, BadCellRecord]]:
+        m = self.schema.names.index(name)
+        good: dict[int, Value] = {}
+        bad = []
+        for position, cell in self._cells(name, positions[self.presence[positions, m]]):
+            try:
+                good[position] = self._decode(name, cell)
+            except BadCell as error:
+                column = self.schema.columns_of(name)[0]
+                bad.append((position, BadCellRecord(int(self.index[position]), column, str(error), on_bad)))
+                self.presence[position, m] = False
+        self._keep(name, good)
+        return bad
+
+    def _keep(self, name: str, values: dict[int, Value]) -> None:
+        if self.keep <= 0 or not values:
+            return
+        for position, value in zip(values, self._transformed(name, list(values.values())), strict=True):
+            self.keep -= sum(a.nbytes for a in value.values()) + 300  # the dictionary around it
+            self._values[name, position] = value
+
+    def _transformed(self, name: str, values: list[Value]) -> list[Value]:
+        transform = self.transforms.get(name)
+        if transform is None:
+            return values
+        parts = (values[i : i + TOGETHER] for i in range(0, len(values), TOGETHER))
+        return [out for part in parts for out in transform(part)]
+
+    def _decode(self, name: str, cell: Any) -> Value:
+        return self.decoders[name].decode(cell)
+
+    def _cells(self, name: str, positions: Ints) -> Iterator[tuple[int, Any]]:
+        """Raw cells of present rows, block by block."""
+        for start in range(0, len(positions), BLOCK):
+            part = positions[start : start + BLOCK]
+            yield from zip(part.tolist(), _cells(self.take(self.index[part]), self.schema, name), strict=True)
+
+
+def present_cells(rows: Rows, name: str) -> Iterator[Any]:
+    """The raw cells of one modality in the rows where it is present (for fitting decoders)."""
+    m = rows.schema.names.index(name)
+    for _, cell in rows._cells(name, np.flatnonzero(rows.presence[:, m])):
+        yield cell
+
+
+def _cells(chunk: pa.Table, schema: Schema, name: str) -> list[Any]:
+    columns = schema.columns_of(name)
+    grouped = schema.modalities[name].takes_columns
+    cells: list[Any] = (chunk.select(list(columns)) if grouped else chunk.column(columns[0])).to_pylist()
+    return cells
+
+
+def _first_of(bad: Sequence[tuple[int, BadCellRecord]]) -> str:
+    more = f" ({len(bad) - 1} more in the next {BLOCK} rows)" if len(bad) > 1 else ""
+    return f"{bad[0][1]}{more}; mend the table, or say --on-bad absent or --on-bad skip"

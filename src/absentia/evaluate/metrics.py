@@ -1,0 +1,142 @@
+"""Scores of predictions, with weights, so that a bootstrap is one matrix product and no loop over resamples."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import pearsonr
+from sklearn.metrics import roc_auc_score
+
+from absentia.data.target import TargetCodec
+
+__all__ = ["Scores", "goodness_sign", "main_metric", "resampled_interval", "score"]
+
+Array = npt.NDArray[np.float64]
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The main metric with its bootstrap interval, and all metrics by name (None where undefined)."""
+
+    score: float | None
+    low: float | None
+    high: float | None
+    metrics: dict[str, float | None]
+
+
+def main_metric(codec: TargetCodec) -> str:
+    """accuracy for a class, macro_f1 for labels, mae for a number."""
+    return {"class": "accuracy", "labels": "macro_f1", "number": "mae"}[str(codec.target.kind)]
+
+
+def goodness_sign(codec: TargetCodec) -> int:
+    """1 where higher is better, -1 where lower is."""
+    return -1 if codec.target.kind == "number" else 1
+
+
+def score(
+    answers: Array,
+    target: npt.NDArray[np.generic],
+    ids: Sequence[str],
+    codec: TargetCodec,
+    *,
+    interval: bool = True,
+) -> Scores:
+    """Score n answers.
+
+    answers: probabilities (n, K) or numbers (n, 1) in learned units; target as `TargetCodec.encode` gives it.
+    The interval is a 95 % bootstrap that draws entities (`ids`), for rows of one entity are not independent.
+    """
+    name = main_metric(codec)
+    if not len(answers):
+        return Scores(None, None, None, {})
+    metrics = {"class": _class, "labels": _labels, "number": _number}[str(codec.target.kind)](answers, target, codec)
+    low, high = resampled_interval(ids, _statistic(answers, target, codec)) if interval else (None, None)
+    return Scores(metrics[name], low, high, metrics)
+
+
+def resampled_interval(ids: Sequence[str], statistic: Callable[[Array], Array]) -> tuple[float, float]:
+    """2.5 % and 97.5 % quantiles of a statistic under resampled entities.
+
+    `statistic` takes weights (R, n) of the rows and gives (R,) values. The draws are always the same ones.
+    """
+    _, entity = np.unique(np.asarray(ids, dtype=np.str_), return_inverse=True)
+    count = int(entity.max()) + 1
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    values = statistic(draws[:, entity].astype(np.float64))
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _statistic(
+    answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec
+) -> Callable[[Array], Array]:
+    if codec.target.kind == "class":
+        right = (answers.argmax(axis=1) == target).astype(np.float64)
+        return lambda weights: np.asarray(weights @ right / weights.sum(axis=1))
+    if codec.target.kind == "labels":
+        counts = _counts(answers >= 0.5, np.asarray(target) > 0.5)
+        return lambda weights: _macro_f1(*(weights @ part for part in counts))
+    wrong = np.abs(codec.number(answers[:, 0]) - codec.number(np.asarray(target, dtype=np.float64)))
+    return lambda weights: np.asarray(weights @ wrong / weights.sum(axis=1))
+
+
+def _class(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec) -> dict[str, float | None]:
+    classes = np.arange(answers.shape[1])
+    predicted = answers.argmax(axis=1)
+    counts = _counts(predicted[:, None] == classes, np.asarray(target)[:, None] == classes)
+    return {
+        "accuracy": float((predicted == target).mean()),
+        "macro_f1": float(_macro_f1(*(part.sum(axis=0)[None] for part in counts))[0]),
+        "auroc": _auroc(answers, np.asarray(target)[:, None] == classes),
+    }
+
+
+def _labels(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec) -> dict[str, float | None]:
+    truth = np.asarray(target) > 0.5
+    counts = _counts(answers >= 0.5, truth)
+    return {
+        "macro_f1": float(_macro_f1(*(part.sum(axis=0)[None] for part in counts))[0]),
+        "accuracy": float(((answers >= 0.5) == truth).mean()),
+        "auroc": _auroc(answers, truth),
+    }
+
+
+def _number(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec) -> dict[str, float | None]:
+    learned, truth = answers[:, 0].astype(np.float64), np.asarray(target, dtype=np.float64)
+    wrong = np.abs(codec.number(learned) - codec.number(truth))
+    spread = float(((truth - truth.mean()) ** 2).sum())
+    varied = len(truth) > 1 and learned.std() > 0 and truth.std() > 0
+    return {
+        "mae": float(wrong.mean()),
+        "correlation": float(pearsonr(learned, truth).statistic) if varied else None,
+        "r2": 1 - float(((learned - truth) ** 2).sum()) / spread if spread > 0 else None,
+    }
+
+
+def _counts(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+    """Per row and class whether it is a true positive, a false positive, a false negative: (n, K) each."""
+    hit = (predicted & truth).astype(np.float64)
+    return hit, (predicted & ~truth).astype(np.float64), (~predicted & truth).astype(np.float64)
+
+
+def _macro_f1(hit: Array, extra: Array, missed: Array) -> Array:
+    """(R,) from counts (R, K): mean over the classes that occur in truth or answer; others have no F1."""
+    total = 2 * hit + extra + missed
+    f1 = np.divide(2 * hit, total, out=np.full_like(hit, np.nan), where=total > 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no class at all: NaN is the answer
+        return np.asarray(np.nanmean(f1, axis=1))
+
+
+def _auroc(answers: Array, truth: npt.NDArray[np.bool_]) -> float | None:
+    """Mean over the classes that have both kinds of rows; None where there is none."""
+    both = truth.any(axis=0) & ~truth.all(axis=0)
+    if not both.any():
+        return None
+    return float(np.mean([roc_auc_score(truth[:, k], answers[:, k]) for k in np.flatnonzero(both)]))

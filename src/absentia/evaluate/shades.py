@@ -1,0 +1,37 @@
+"""Colours of the heat map: one ramp from pale sand to deep blue that grows darker all the way, with ink that can be read on it."""
+
+from __future__ import annotations
+
+__all__ = ["contrast", "shade"]
+
+Colour = tuple[float, float, float]
+RAMP: tuple[Colour, ...] = ((0.973, 0.902, 0.788), (0.635, 0.816, 0.788), (0.235, 0.588, 0.714), (0.055, 0.298, 0.490))
+
+
+def shade(rank: float) -> tuple[str, str]:
+    """Background and ink, as hex codes, of a cell; `rank` runs from 0 (worst) to 1 (best)."""
+    place = min(1.0, max(0.0, rank)) * (len(RAMP) - 1)
+    start = min(int(place), len(RAMP) - 2)
+    colour = _mixed(RAMP[start], RAMP[start + 1], place - start)
+    inks: tuple[Colour, Colour] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return _code(colour), _code(max(inks, key=lambda ink: contrast(colour, ink)))
+
+
+def contrast(one: Colour, other: Colour) -> float:
+    """The WCAG contrast ratio of two colours with parts in [0, 1]: 1 (equal) to 21 (black on white)."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: Colour) -> float:
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _mixed(one: Colour, other: Colour, share: float) -> Colour:
+    red, green, blue = (a + (b - a) * share for a, b in zip(one, other, strict=True))
+    return red, green, blue
+
+
+def _code(colour: Colour) -> str:
+    return "#" + "".join(f"{round(part * 255):02x}" for part in colour)

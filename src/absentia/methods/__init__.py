@@ -1,0 +1,20 @@
+"""The published systems, one file each. A new method is a file here and a line in `METHODS`."""
+
+from __future__ import annotations
+
+from absentia.errors import UserError, nearest
+from absentia.methods.base import Method, Output, Parts, Stage
+from absentia.methods.dedicated import Dedicated
+from absentia.methods.dropout import Dropout
+from absentia.methods.ignore import Ignore
+
+__all__ = ["METHODS", "Method", "Output", "Parts", "Stage", "method_named"]
+
+METHODS: dict[str, type[Method]] = {m.name: m for m in (Ignore, Dropout, Dedicated)}
+
+
+def method_named(name: str) -> type[Method]:
+    """The method called `name`; raises `UserError` with the nearest one."""
+    if name not in METHODS:
+        raise UserError(f"unknown method {name!r}; {nearest(name, METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,148 @@
+"""What a method is: stages that say what learns, losses, an answer for any pattern, and what it has learned.
+
+The loop, the run folder, the report and the laws know nothing more about it. A method is one file in this folder and
+one line in its registry.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from absentia.data.batch import Batch
+from absentia.data.target import TargetCodec
+from absentia.layers.heads import prior_scores, uncertainty_of
+from absentia.models.backbone import FusedBackbone
+
+__all__ = ["Bools", "Method", "Output", "Parts", "Stage"]
+
+Bools = npt.NDArray[np.bool_]
+
+
+def _anything(presence: Bools) -> Bools:
+    return presence.any(axis=1)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of some parameters.
+
+    wants: presence bool (N, M) of the training rows to which of them it learns from, bool (N,).
+    patterns: bool (P, M), what it is validated on; None means all patterns.
+    learns: the parameters that move; None means all that require gradients.
+    view: what the stage sees of a batch (a pattern's own model sees nothing else), also in validation.
+    """
+
+    name: str = "main"
+    wants: Callable[[Bools], Bools] = _anything
+    patterns: Bools | None = None
+    learns: Callable[[], Iterator[nn.Parameter]] | None = None
+    share: float = 1.0  # of the run's steps
+
+
+@dataclass
+class Output:
+    """What a method answers for B rows.
+
+    scores: (B, K) logits of the classes or labels, (B, 1) standardised number.
+    uncertainty: (B,) from 0 (sure) to 1 (as unsure as without any input).
+    embeddings: per modality the representations (n_m, D) of its present rows.
+    reconstructed: per modality what stands in for it in rows that lack it, where a method makes such a thing.
+    """
+
+    scores: Tensor
+    uncertainty: Tensor
+    embeddings: dict[str, Tensor] = field(default_factory=dict)
+    reconstructed: dict[str, Tensor] = field(default_factory=dict)
+
+
+class BackboneMaker(Protocol):
+    """Builds a backbone; the same number gives the same weights."""
+
+    def __call__(self, number: int = 0) -> FusedBackbone:
+        """The backbone number `number` of a method (most need one)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method is built from.
+
+    names: the modalities in schema order.  codec: the fitted target.  backbone: makes one.
+    blanks: per modality the inputs of one placeholder row (1, ...), for methods that feed placeholders.
+    seen: presence patterns bool (P, M) that the training rows can be restricted to.
+    """
+
+    names: Sequence[str]
+    codec: TargetCodec
+    backbone: BackboneMaker
+    blanks: Mapping[str, Mapping[str, Tensor]]
+    seen: Bools
+    dropout: float = 0.1
+
+
+class Method(nn.Module, ABC):
+    """A way of making a backbone hold when modalities are absent."""
+
+    name: ClassVar[str]
+
+    def __init__(self, *, parts: Parts) -> None:
+        super().__init__()
+        self.parts = parts
+        self.register_buffer("prior", prior_scores(parts.codec))
+        self.prior: Tensor
+
+    def stages(self) -> Sequence[Stage]:
+        """What is trained, one after the other; one stage with everything unless a method says otherwise."""
+        return [Stage()]
+
+    @abstractmethod
+    def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
+        """Named terms whose sum is minimised. Every row has something present; chance comes from `draw` alone."""
+
+    @abstractmethod
+    def answer(self, batch: Batch) -> Output:
+        """Scores for rows that all have something present."""
+
+    def forward(self, batch: Batch) -> Output:
+        """Scores for any rows; where nothing is present, the prior and full uncertainty."""
+        empty = batch.empty
+        if not empty.any():
+            return self._with_uncertainty(self.answer(batch))
+        scores = self.prior.repeat(len(batch), 1)
+        some = ~empty
+        if not some.any():
+            return Output(scores=scores, uncertainty=scores.new_ones(len(batch)))
+        answered = self._with_uncertainty(self.answer(batch.select(some, self.parts.names)))
+        scores = scores.to(answered.scores.dtype).index_put((some,), answered.scores)
+        unsure = scores.new_ones(len(batch)).index_put((some,), answered.uncertainty.to(scores.dtype))
+        return Output(scores, unsure, answered.embeddings, answered.reconstructed)
+
+    def learned(self) -> dict[str, Tensor]:
+        """Everything that has to be kept: all but frozen parameters."""
+        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in frozen}
+
+    def restore(self, learned: Mapping[str, Tensor]) -> None:
+        """Take back what `learned` gave; raises `ValueError` unless exactly that is there."""
+        expected = self.learned()
+        wrong = sorted(expected.keys() ^ learned.keys())
+        wrong += [k for k in expected.keys() & learned.keys() if expected[k].shape != learned[k].shape]
+        if wrong:
+            raise ValueError(f"{len(wrong)} tensors are missing, extra or of another shape, first {wrong[0]!r}")
+        self.load_state_dict(dict(learned), strict=False)
+
+    def open_session(self, classes: Sequence[str]) -> None:
+        """New classes arrive; a method that can grow says how."""
+        raise NotImplementedError(f"{self.name} cannot learn new classes after its training")
+
+    def _with_uncertainty(self, output: Output) -> Output:
+        output.uncertainty = uncertainty_of(output.scores, self.parts.codec)
+        return output

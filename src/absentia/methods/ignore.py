@@ -1,0 +1,33 @@
+"""Ignore the problem: absent inputs are filled with placeholders, as people do today. The reference of every report."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from absentia.data.batch import Batch
+from absentia.layers.heads import Head, task_loss
+from absentia.methods.base import Method, Output, Parts, Stage
+
+__all__ = ["Ignore"]
+
+
+class Ignore(Method):
+    """A black image, an empty text, mean values, silence: attended to as if they were there."""
+
+    name = "ignore"
+
+    def __init__(self, *, parts: Parts) -> None:
+        super().__init__(parts=parts)
+        self.backbone = parts.backbone()
+        self.head = Head(width=self.backbone.width, codec=parts.codec, dropout=parts.dropout)
+
+    def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
+        assert batch.target is not None
+        return {"task": task_loss(self.answer(batch).scores, batch.target, self.parts.codec)}
+
+    def answer(self, batch: Batch) -> Output:
+        filled = batch.filled(self.parts.blanks)
+        embeddings = self.backbone.embeddings(filled)
+        scores = self.head(self.backbone.pooled(embeddings, filled.presence))
+        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=embeddings)
