@@ -29,6 +29,7 @@ from absentia.data.catalog import CATALOG, load
 from absentia.data.catalog.cache import cached_table, default_folder
 from absentia.data.catalog.glyph_images import draw, fonts, png
 from absentia.data.catalog.glyphs import DECLARATION, FAMILIES, build
+from absentia.data.schema import modality_from_flag
 from absentia.errors import UserError
 
 NUMBERS = ["combining", "mirrored", "parts", "numeric"]
@@ -48,7 +49,7 @@ def glyphs(folder: Path) -> datasets.Dataset:
 
 @pytest.fixture(scope="module")
 def frame(glyphs: datasets.Dataset) -> pd.DataFrame:
-    return glyphs.data.table.to_pandas()
+    return pd.DataFrame(glyphs.data.table.to_pandas())
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +141,8 @@ def test_numeric_is_absent_for_most_and_nothing_else_is(characters: pd.DataFrame
 
 
 def test_declaration_names_columns_that_are_there(glyphs: datasets.Dataset) -> None:
-    named = [flag.split("=")[1].split("@") for flag in DECLARATION["modality"]]
-    columns = [column for kind in named for column in kind[-1].split(",")]
+    kinds = dict(modality_from_flag(flag) for flag in DECLARATION["modality"])
+    columns = [column for name, kind in kinds.items() for column in kind.columns or (name,)]
     assert sorted(columns) == sorted(["image", "text", *PROPERTIES])
     others = [DECLARATION[role] for role in ("target", "id", "split")]
     assert {*columns, *others, "font"} == set(glyphs.column_names)

@@ -1,24 +1,25 @@
 """The drawing of masks: from a rule and scores to what each entity keeps, at the rates that were asked for.
 
-The model is one family. With z[i, m] the score of entity i for modality m (0 for mcar), a row hides the set S with
+The model is one family. With z[i, m] the score of entity i for modality m (0 for mcar), a row hides the
+set S with
 
     p(S | i)  proportional to  exp( b(S) + strength * sum over m in S of z[i, m] )
 
-so that, the rest of the row being equal, the log-odds of hiding m rise by `strength` with each deviation of z.
-Rules about patterns have one b for each pattern; rules about single modalities have b(S) = sum of a[m], without
-S = everything unless rows may become empty. The b (or a) are solved so that the average over the entities is what
-was asked. Entity i is then compared with numbers drawn from its id alone.
+so that, the rest of the row being equal, the log-odds of hiding m rise by `strength` with each deviation of
+z. Rules about patterns have one b for each pattern; rules about single modalities have b(S) = sum of a[m],
+without S = everything unless rows may become empty. The b (or a) are solved so that the average over the
+entities is what was asked. Entity i is then compared with numbers drawn from its id alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from absentia.data.absence_rules import Rule, Shares
+from absentia.data.absence_solve import Moments, solve
 from absentia.data.entity import entity_uniform
 from absentia.errors import UserError
 
@@ -28,15 +29,10 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 BLOCK = 1 << 14  # entities whose probabilities are in memory at once
-TOLERANCE = 1e-10  # between asked and expected rates
-DECIMALS = 9  # of what was solved: a linear algebra library's last bits must not move a mask
-LONGEST = 4.0  # step of the solver, in log-odds
 Uniform = Callable[[str], Floats]
 
 
-def draw_keep(
-    rule: Rule, modalities: Sequence[str], ids: Sequence[str], scores: Floats | None, seed: int
-) -> Bools:
+def draw_keep(rule: Rule, modalities: Sequence[str], ids: Sequence[str], scores: Floats | None, seed: int) -> Bools:
     """What each entity keeps, bool (N, M).
 
     ids: N different ids.  scores: (N, M) with mean 0 and deviation 1, None for mcar.
@@ -50,7 +46,7 @@ def draw_keep(
         return entity_uniform(ids, "absence", seed, what)
 
     shares, each = rule.shares(names), rule.each(names)
-    if each is not None and not rule.allow_empty and np.sum(1 - each) <= 1 + TOLERANCE:
+    if each is not None and not rule.allow_empty and np.sum(1 - each) <= 1 + 1e-9:
         shares = _one_remains(each)
     if shares is not None:
         hidden = _draw_patterns(shares, tilts, uniform, len(ids), rule)
@@ -62,19 +58,20 @@ def draw_keep(
     return keep
 
 
-# --- rules about patterns ------------------------------------------------------------------------------------------
+# --- rules about patterns ----------------------------------------------------------------------------
 
 
 def _draw_patterns(shares: Shares, tilts: Floats, uniform: Uniform, size: int, rule: Rule) -> Bools:
-    """Two numbers for each entity: whether it is incomplete, and in which way. Raising p_incomplete alone thus keeps
-    the incomplete rows as they are and adds others."""
+    """Two numbers for each entity: is it incomplete, and in which way? A higher p_incomplete thus keeps the
+    incomplete rows as they are and adds others."""
     patterns = sorted(shares, key=lambda pattern: (not all(pattern), pattern))  # complete rows first, if any
     weights = np.asarray([shares[pattern] for pattern in patterns])
     hidden = ~np.asarray(patterns)
     _check_dependence(rule, hidden)
     offsets = np.log(weights)
     if len(weights) > 1:
-        offsets[1:] = _solve(lambda b: _pattern_moments(b, hidden, tilts), weights[1:], offsets[1:] - offsets[0])
+        start = offsets[1:] - offsets[0]
+        offsets[1:] = solve(lambda b: _pattern_moments(b, hidden, tilts), weights[1:], start)
         offsets[0] = 0.0
     broken, which = uniform("incomplete"), uniform("which")
     chosen = np.empty(size, dtype=np.int64)
@@ -105,14 +102,6 @@ def _pattern_probabilities(offsets: Floats, hidden: Bools, tilts: Floats) -> Flo
     return np.asarray(p / p.sum(axis=1, keepdims=True))
 
 
-class Moments(NamedTuple):
-    """Averages over entities: the log-normaliser, and its first two derivatives (the rates and their covariance)."""
-
-    normaliser: float
-    rates: Floats
-    covariance: Floats
-
-
 def _pattern_moments(free: Floats, hidden: Bools, tilts: Floats) -> Moments:
     """Moments of all patterns but the first, whose offset is 0."""
     offsets = np.concatenate([[0.0], free])
@@ -131,10 +120,10 @@ def _pattern_moments(free: Floats, hidden: Bools, tilts: Floats) -> Moments:
 
 
 def _check_dependence(rule: Rule, hidden: Bools) -> None:
-    """Patterns that lose equally much rise and fall together with the one score of mar, so none of them would."""
+    """Patterns that lose equally much rise and fall together with the score of mar: none of them moves."""
     if rule.mechanism == "mar" and hidden.any() and len(set(hidden.sum(axis=1).tolist())) == 1:
         raise UserError(
-            f"under this rule every row loses equally much, so nothing can depend on column {rule.depends_on!r}: "
+            f"under this rule every row loses equally much, so nothing can depend on {rule.depends_on!r}: "
             "let some rows stay complete (lower rates), or use mcar"
         )
 
@@ -145,24 +134,24 @@ def _one_remains(each: Floats) -> Shares:
     return {tuple(row.tolist()): float(1 - p) for row, p in zip(patterns, each, strict=True) if p < 1}
 
 
-# --- rules about single modalities ---------------------------------------------------------------------------------
+# --- rules about single modalities -------------------------------------------------------------------
 
 
 def _draw_each(
     each: Floats, tilts: Floats, uniform: Uniform, size: int, names: Sequence[str], allow_empty: bool
 ) -> Bools:
-    """One number for each entity and modality. Modalities are decided one after the other, each given that something
-    has to remain; raising a rate thus (nearly) keeps what was absent before."""
+    """One number for each entity and modality. Modalities are decided one after the other, each given that
+    something has to remain."""
     free = np.flatnonzero((each > 0) & (each < 1))
-    remains = not allow_empty and bool((each > 0).all())  # is it for these modalities to see that something remains?
+    remains = not allow_empty and bool((each > 0).all())  # else one that is never absent sees to it
     hidden = np.repeat((each == 1)[None, :], size, axis=0)
     if not len(free):
         return hidden
     rates = each[free]
     start = np.log(rates) - np.log1p(-rates)
-    intercepts = _solve(lambda a: _each_moments(a + tilts[:, free], remains), rates, start)
+    intercepts = solve(lambda a: _each_moments(a + tilts[:, free], remains), rates, start)
     log_q = _log_sigmoid(intercepts + tilts[:, free])
-    later = np.cumsum(log_q[:, ::-1], axis=1)[:, ::-1]  # log of the chance that this one and all later ones go
+    later = np.cumsum(log_q[:, ::-1], axis=1)[:, ::-1]  # log of the chance that it and all after it go
     nothing_yet = np.full(size, remains)
     for column, m in enumerate(free.tolist()):
         p = np.exp(log_q[:, column])
@@ -174,7 +163,7 @@ def _draw_each(
 
 
 def _each_moments(logits: Floats, remains: bool) -> Moments:
-    """Moments of the modalities' absence, given that not all are absent where `remains` is set; logits (n, M)."""
+    """Moments of the modalities' absence; logits (n, M). remains: given that not all of them are absent."""
     log_q = _log_sigmoid(logits)
     q, together = np.exp(log_q), log_q.sum(axis=1, keepdims=True)
     normaliser = (logits - log_q).sum(axis=1)
@@ -192,35 +181,6 @@ def _each_moments(logits: Floats, remains: bool) -> Moments:
 
 def _log_sigmoid(logits: Floats) -> Floats:
     return -np.logaddexp(0.0, -logits)
-
-
-# --- the solver ----------------------------------------------------------------------------------------------------
-
-
-def _solve(moments: Callable[[Floats], Moments], target: Floats, start: Floats) -> Floats:
-    """The parameters at which the expected rates are `target`: Newton's method on a concave function."""
-    theta, now = start, moments(start)
-    for _ in range(300):
-        miss = target - now.rates
-        if np.abs(miss).max() < TOLERANCE:
-            return np.asarray(theta.round(DECIMALS))
-        step = np.linalg.solve(now.covariance + 1e-12 * np.eye(len(theta)), miss)
-        step *= min(1.0, LONGEST / np.abs(step).max())
-        theta, now = _climb(moments, target, theta, now, step)
-    raise UserError("the asked rates cannot be met together with this strength; lower the strength or the rates")
-
-
-def _climb(
-    moments: Callable[[Floats], Moments], target: Floats, theta: Floats, now: Moments, step: Floats
-) -> tuple[Floats, Moments]:
-    """A step that does not lead downhill, halved until it does not."""
-    height = target @ theta - now.normaliser
-    for _ in range(40):
-        new = moments(theta + step)
-        if target @ (theta + step) - new.normaliser >= height - 1e-12:
-            break
-        step = step / 2
-    return theta + step, new
 
 
 def _blocks(size: int) -> Iterator[slice]:

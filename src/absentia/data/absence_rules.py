@@ -1,13 +1,4 @@
-"""What a mask plan is asked for: a mechanism with rates, for one split. Declarations and their checks, no drawing.
-
-How the protocols of the literature are said here (η, r and p are missing ratios):
-
-* η with its text / image / both split: `eta(0.7, absent="both", modalities=("text", "image"))`
-* a fraction η of incomplete rows, what remains drawn evenly: `Rule(p_incomplete=0.7)`
-* each modality dropped with probability r, drawn again when nothing is left: `bernoulli(0.5, modalities)`
-* a rate of its own for each modality: `Rule(p_absent={"t1": 0.2, "flair": 0.6})`
-* any other table of patterns: `Rule(patterns={"image+text": 3, "image": 1})`
-"""
+"""What a mask plan is asked for: a mechanism with rates, for one split. Declared and checked, not drawn."""
 
 from __future__ import annotations
 
@@ -23,7 +14,7 @@ import numpy.typing as npt
 from absentia.data.schema import pattern_name
 from absentia.errors import UserError, nearest
 
-__all__ = ["Rule", "Shares", "bernoulli", "eta", "parse_pattern"]
+__all__ = ["Rule", "Shares", "parse_pattern"]
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -41,15 +32,15 @@ class Rule:
     """How modalities become absent in one split, whole modalities at a time. Give exactly one kind of rate:
 
     p_absent: {modality: share of rows without it}; drawn independently, given that something remains.
-    p_incomplete: share of rows that lack anything; what remains of those follows `composition`, {pattern: weight},
-        by default every proper pattern evenly.
+    p_incomplete: share of rows that lack anything. What remains of those follows `composition`, {pattern:
+        weight}, by default every proper pattern evenly.
     patterns: {pattern: weight} over all rows. A pattern names what remains, like "image+text".
 
     mechanism: "mcar" (chance alone), "mar" (depends on an observed column) or "mnar" (on what gets hidden).
     depends_on: for mar the column; for mnar {modality: a column inside it, or a summary of it}.
-    strength: how clearly. Of two rows that differ by one standard deviation of the (rank-normal) score, the log-odds
-        that a modality is absent rather than present, the rest of the row being equal, differ by `strength`.
-        Negative: low values get lost. The asked rates hold whatever the strength.
+    strength: how clearly. Where the value is higher by one standard deviation (of its rank-normal score),
+        the log-odds that the modality is absent, the rest of the row being equal, are higher by `strength`: 0.5 is
+        weak, 1 clear, 2 strong; below 0 low values get lost. The asked rates hold all the same.
     allow_empty: rows may lose everything.
 
     >>> Rule(p_incomplete=0.7, composition={"image": 1, "text": 1}).mechanism
@@ -90,8 +81,8 @@ class Rule:
         remaining = math.fsum(1 - rates)
         if not self.allow_empty and remaining < 1 - 1e-9:
             raise UserError(
-                f"p_absent asks for {remaining:.3g} modalities present in the average row, but a row keeps at least one; "
-                "lower the rates until what remains of them (1 - p) adds up to 1, or set allow_empty"
+                f"p_absent leaves {remaining:.3g} modalities to an average row, but each keeps at least one: "
+                "lower the rates until what they leave (1 - p, added up) is at least 1, or set allow_empty"
             )
         return rates
 
@@ -104,17 +95,18 @@ class Rule:
             return self._weights(self.patterns, modalities)
         if self.p_incomplete is None:
             return None
-        complete: Shares = {(True,) * len(modalities): 1 - self.p_incomplete}
+        shares: Shares = {(True,) * len(modalities): 1 - self.p_incomplete}
         rest = self._composition(modalities) if self.p_incomplete else {}
-        return complete | {pattern: share * self.p_incomplete for pattern, share in rest.items()}
+        shares |= {pattern: share * self.p_incomplete for pattern, share in rest.items()}
+        return {pattern: share for pattern, share in shares.items() if share > 0}
 
     def asked(self, modalities: Sequence[str]) -> dict[str, Any]:
-        """The rates that this rule settles: `p_absent`, `p_incomplete` and `patterns`; None for what it leaves open."""
-        shares = self.shares(modalities)
+        """The rates this rule settles: `p_absent`, `p_incomplete`, `patterns`; None for what it leaves open."""
+        shares, each = self.shares(modalities), self.each(modalities)
         if shares is None:
-            each = self.each(modalities)
             assert each is not None
-            return {"p_absent": dict(zip(modalities, each.tolist(), strict=True)), "p_incomplete": None, "patterns": None}
+            p_absent = dict(zip(modalities, each.tolist(), strict=True))
+            return {"p_absent": p_absent, "p_incomplete": None, "patterns": None}
         absent = {name: math.fsum(s for p, s in shares.items() if not p[m]) for m, name in enumerate(modalities)}
         incomplete = math.fsum(s for pattern, s in shares.items() if not all(pattern))
         named = {pattern_name(modalities, pattern): share for pattern, share in shares.items()}
@@ -130,7 +122,8 @@ class Rule:
     def _check_rates(self) -> None:
         given = [name for name in ("p_absent", "p_incomplete", "patterns") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise UserError(f"a rule has one of p_absent, p_incomplete, patterns; got {' and '.join(given) or 'none'}")
+            got = " and ".join(given) or "none"
+            raise UserError(f"a rule has exactly one of p_absent, p_incomplete, patterns; got {got}")
         if self.composition is not None and self.p_incomplete is None:
             raise UserError("composition says what remains of incomplete rows; it needs p_incomplete beside it")
         for name, rate in (self.p_absent or {}).items():
@@ -143,7 +136,7 @@ class Rule:
 
     def _check_dependence(self) -> None:
         if not abs(self.strength) <= STRONGEST:
-            raise UserError(f"strength is {self.strength}; it lies between -{STRONGEST} and {STRONGEST} (1 is clear)")
+            raise UserError(f"strength is {self.strength}; it lies between -{STRONGEST} and {STRONGEST}")
         if self.mechanism == "mcar" and self.depends_on is not None:
             raise UserError("mcar depends on nothing; choose mechanism mar or mnar, or leave depends_on out")
         if self.mechanism == "mar" and not isinstance(self.depends_on, str):
@@ -156,14 +149,16 @@ class Rule:
         if self.composition is not None:
             shares = self._weights(self.composition, modalities)
             if full in shares:
-                raise UserError(f"composition says what remains of incomplete rows, but {'+'.join(modalities)!r} is complete")
+                name = pattern_name(modalities, full)
+                raise UserError(f"composition says what remains of incomplete rows, but {name!r} is complete")
             return shares
         if len(modalities) > MOST_SPELLED_OUT:
-            raise UserError(f"{len(modalities)} modalities have too many patterns to draw evenly; give a composition")
+            raise UserError(f"{len(modalities)} modalities have too many patterns to draw; give a composition")
         every = [p for p in itertools.product((True, False), repeat=len(modalities)) if p != full]
         allowed = [p for p in every if self.allow_empty or any(p)]
         if not allowed:
-            raise UserError(f"{modalities[0]!r} is the only modality: an incomplete row has nothing; set allow_empty")
+            name = modalities[0]
+            raise UserError(f"{name!r} is the only modality: an incomplete row has nothing; set allow_empty")
         return dict.fromkeys(allowed, 1 / len(allowed))
 
     def _weights(self, weights: Mapping[str, float], modalities: Sequence[str]) -> Shares:
@@ -175,27 +170,6 @@ class Rule:
                 raise UserError(f"pattern {name!r} leaves rows with nothing; set allow_empty if that is meant")
             shares[pattern] = shares.get(pattern, 0.0) + weight / total
         return {pattern: share for pattern, share in shares.items() if share > 0}
-
-
-def eta(ratio: float, *, absent: str = "both", modalities: Sequence[str]) -> Rule:
-    """The missing ratio η: this share of rows lacks one modality, `absent`, or each in an even part with "both".
-
-    >>> eta(0.7, modalities=("text", "image")).asked(("text", "image"))["patterns"]
-    {'text+image': 0.30000000000000004, 'image': 0.35, 'text': 0.35}
-    """
-    lost = list(modalities) if absent == "both" else [_known(absent, modalities)]
-    remain = ["+".join(m for m in modalities if m != name) or NOTHING for name in lost]
-    return Rule(p_incomplete=ratio, composition=dict.fromkeys(remain, 1.0))
-
-
-def bernoulli(rate: float, modalities: Sequence[str]) -> Rule:
-    """Each modality dropped independently with probability `rate`, drawn again where nothing is left.
-
-    Drawing again lowers the share that ends up absent to (r - r^M) / (1 - r^M), which is what the rule then asks for.
-    """
-    _probability(rate, "rate")
-    powers = [rate**k for k in range(len(modalities))]  # the fraction above with 1 - r cancelled, for r = 1
-    return Rule(p_absent=dict.fromkeys(modalities, math.fsum(powers[1:]) / math.fsum(powers)))
 
 
 def parse_pattern(name: str, modalities: Sequence[str]) -> tuple[bool, ...]:

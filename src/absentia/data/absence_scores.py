@@ -1,6 +1,7 @@
 """What absence may depend on: a column's values as scores with mean 0 and standard deviation 1.
 
-Reading a value that is about to be hidden (mnar) happens here and only here: when a plan is drawn, never later.
+Reading a value that is about to be hidden (mnar) happens here and only here: when a plan is drawn, never
+later.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def ordered_values(values: Any, name: str) -> Floats:
 def cell_summary(column: Any, name: str) -> Floats:
     """One number for each cell of a modality, float64 (N,), NaN where it is null; for mnar.
 
-    A text gives its length in characters, encoded bytes their count, a list the mean of its numbers, a number itself.
+    A text gives its length in characters, encoded bytes their count, a list the mean of its numbers.
     """
     array = _array(column, name)
     if types.is_struct(array.type) and array.type.get_field_index("bytes") >= 0:
@@ -57,10 +58,10 @@ def cell_summary(column: Any, name: str) -> Floats:
 
 
 def normal_scores(values: Floats, name: str) -> Floats:
-    """Rank-normal scores (N,): normal quantiles of the ranks, ties sharing theirs, with mean 0 and deviation 1.
+    """Rank-normal scores (N,): normal quantiles of the ranks (ties share theirs), mean 0 and deviation 1.
 
-    Ranks make the strength of a dependence mean the same for prices, lengths and categories. Where the value is
-    unknown (NaN) the score is 0: such rows lose modalities at the rate of the middle.
+    Ranks make the strength of a dependence mean the same for prices, lengths and categories. Where the
+    value is unknown (NaN) the score is 0: such rows lose modalities at the rate of the middle.
     Raises `UserError` where all known values are equal, since nothing can depend on them.
     """
     known = ~np.isnan(values)
@@ -83,7 +84,7 @@ def _array(values: Any, name: str) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UserError(f"column {name!r} mixes values of different types; absence cannot depend on it") from error
+        raise UserError(f"column {name!r} mixes types of values; absence cannot depend on it") from error
 
 
 def _levels(column: pa.Array) -> Floats:

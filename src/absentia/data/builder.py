@@ -1,6 +1,6 @@
 """How `datasets` reads our files: a builder that streams them, or keeps them as Arrow in its own cache.
 
-`datasets` replaces `open`, `os` and `Path` in the module of a builder that streams, so nothing of the kind is here.
+`datasets` replaces `open`, `os` and `Path` in the module of a builder that streams, so none of them is here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["FilesBuilder", "FilesConfig"]
 
 @dataclass
 class FilesConfig(datasets.BuilderConfig):
-    """Files of one format. `stamp` says which state of the files this is, so that a changed file is read again."""
+    """Files of one format; `stamp` says in which state they are, so that a changed file is read again."""
 
     format: str = ""
     files: tuple[str, ...] = ()

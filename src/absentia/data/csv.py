@@ -1,16 +1,17 @@
-"""Text tables: what separates the cells, which type each column has over the whole file, and the rows themselves.
+"""Text tables: what separates the cells, which type each column has over the whole file, and the rows.
 
 Cells are first read as bytes. An empty cell without quotes is a null; `""` is a text that is there and empty.
-A column holds numbers only if every cell of every file says so; words for "no value" (NA, null, ...) count as nulls
-in such a column and stay words in a column of text. A number written with leading zeros is a code, hence text.
+A column holds numbers only if every cell of every file says so; words for "no value" (NA, null, ...) count as
+nulls in such a column and stay words in a column of text. A number with leading zeros is a code, hence text.
 A column with bytes that are not UTF-8 stays binary, so that whoever decodes it can name the bad cell.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,9 +38,9 @@ _TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
 
 
 def csv_schema(paths: Sequence[Path]) -> pa.Schema:
-    """The columns of all files with the types that fit every cell of them: bool, int64, float64, string or binary.
+    """The columns of all files, each bool, int64, float64, string or binary, whichever fits all of its cells.
 
-    Raises UserError for a file that is no text table, has no header, repeats a column name or has a ragged line.
+    Raises UserError for a file that is no text table, repeats a column name or has a ragged line.
     """
     guesses: dict[str, _Guess] = {}
     for path in paths:
@@ -66,7 +67,7 @@ class _Guess:
     possible: list[str] = field(default_factory=lambda: list(_PATTERNS))
 
     def look(self, cells: pa.Array) -> None:
-        if not self.utf8 or not cells.type == pa.binary():
+        if not self.utf8 or cells.type != pa.binary():
             return
         try:
             text = cells.cast(pa.string())
@@ -129,7 +130,10 @@ def _raw_batches(path: Path) -> Iterator[pa.RecordBatch]:
     layout = _layout(path)
     try:
         with open_text(path) as stream, _reader(stream, layout) as reader:
-            yield from reader
+            batch = None
+            for batch in reader:
+                yield batch
+            _check_end(path, layout, batch)
     except pa.ArrowInvalid as error:
         raise _explain(path, layout, str(error)) from error
 
@@ -142,7 +146,7 @@ def _reader(stream: pa.NativeFile, layout: _Layout) -> arrow_csv.CSVStreamingRea
         skip_rows_after_names=layout.skip,
         encoding=layout.encoding,
     )
-    # A line with nothing on it is no row, unless there is only one column: then it is a row with an empty cell.
+    # An empty line is no row, unless there is only one column: then it is a row with an empty cell.
     parse = arrow_csv.ParseOptions(
         delimiter=layout.separator, newlines_in_values=True, ignore_empty_lines=len(layout.names) > 1
     )
@@ -165,8 +169,7 @@ def _layout(path: Path) -> _Layout:
     if not text.strip():
         raise UserError(f"{path} is empty: a table starts with a line that names its columns")
     separator = "\t" if ".tsv" in path.suffixes else _separator(text)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    for skipped, row in enumerate(rows):
+    for skipped, row in enumerate(_slow_rows(io.StringIO(text, newline=""), separator)):
         if row:
             return _Layout(_names(path, row), separator, skipped + 1, encoding)
     raise UserError(f"{path} has no line that names its columns")
@@ -184,44 +187,69 @@ def _names(path: Path, header: Sequence[str]) -> list[str]:
 
 def _separator(text: str) -> str:
     """The separator that cuts most lines into as many cells as the header has, and into most cells."""
-    lines = text.splitlines(keepends=True)
+    lines = list(io.StringIO(text, newline=""))
     whole = lines[:-1] if len(text) >= _HEAD // 4 and len(lines) > 1 else lines
     best, best_score = ",", (0.0, 0)
     for separator in _SEPARATORS:
-        widths = [len(row) for row in csv.reader(whole[:200], delimiter=separator) if row]
+        widths = [len(row) for row in _slow_rows(whole[:200], separator) if row]
         if widths and widths[0] > 1:
             score = (widths.count(widths[0]) / len(widths), widths[0])
             best, best_score = (separator, score) if score > best_score else (best, best_score)
     return best
 
 
+def _check_end(path: Path, layout: _Layout, last: pa.RecordBatch | None) -> None:
+    """A quote that is opened and never closed takes all that follows into one cell, silently: say so."""
+    cell = last.column(last.num_columns - 1)[-1].as_py() if last is not None and last.num_rows else None
+    if cell is None or b"\n" not in cell:
+        return
+    tail = b""
+    with open_text(path) as stream:
+        while block := stream.read(1 << 20):
+            tail = (tail + block)[-64:]
+    if not tail.replace(b"\0", b"").rstrip(b"\r\n").endswith(b'"'):
+        *_, (line, _) = _lines_and_widths(path, layout)
+        raise UserError(f"{path}, line {line}: a quote is opened in this row and never closed; close it")
+
+
 def _explain(path: Path, layout: _Layout, reason: str) -> UserError:
     if "straddling" in reason:
-        return UserError(
-            f"{path}: a row is longer than {_BLOCK >> 20} MB; is a quote opened and never closed? Close it, or use Parquet"
-        )
-    found = _first_ragged(path, layout)
-    if found is None:
-        return UserError(f"{path} cannot be read as a table: {reason}")
-    line, cells = found
-    return UserError(
-        f"{path}, line {line}: {cells} cells where the header names {len(layout.names)} columns (separator "
-        f"{layout.separator!r}); quote a cell that holds the separator, or add what is missing"
-    )
+        size = f"{_BLOCK >> 20} MB"
+        return UserError(f"{path}: a row is longer than {size}; close the quote that it opens, or use Parquet")
+    for line, width in _lines_and_widths(path, layout):
+        if width != len(layout.names):
+            return UserError(
+                f"{path}, line {line}: {width} cells where the header names {len(layout.names)} columns (separated "
+                f"by {layout.separator!r}); quote a cell that holds the separator, or add what is missing"
+            )
+    return UserError(f"{path} cannot be read as a table: {reason}")
 
 
-def _first_ragged(path: Path, layout: _Layout) -> tuple[int, int] | None:
-    """Line and number of cells of the first row that does not fit; read slowly, once something is known to be wrong."""
+def _lines_and_widths(path: Path, layout: _Layout) -> Iterator[tuple[int, int]]:
+    """First line and number of cells of each row: a slow second look, once something is known to be wrong."""
     encoding = "utf-16" if layout.encoding == "utf-16" else "utf-8-sig"
     with open_text(path) as stream:
         text = io.TextIOWrapper(io.BufferedReader(stream), encoding=encoding, errors="replace", newline="")
-        rows = csv.reader(text, delimiter=layout.separator)
-        start = 1
-        try:
-            for row in rows:
-                if row and len(row) != len(layout.names):
-                    return start, len(row)
-                start = rows.line_num + 1
-        except csv.Error:  # a cell longer than the standard library takes
-            return None
-    return None
+        lines = 0
+        for row in _slow_rows(counted := _Counted(text), layout.separator):
+            if row:
+                yield lines + 1, len(row)
+            lines = counted.lines
+
+
+class _Counted:
+    """Lines, and how many of them were taken."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines, self.lines = iter(lines), 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.lines += 1
+            yield line
+
+
+def _slow_rows(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
+    """Rows as the standard library cuts them, up to a cell that is longer than it takes."""
+    with contextlib.suppress(csv.Error):
+        yield from csv.reader(lines, delimiter=separator)

@@ -1,4 +1,4 @@
-"""Table files as data sets: in memory when they are small, in the Arrow cache of `datasets` when not, or streamed."""
+"""Table files as data sets: small ones in memory, large ones in the Arrow cache of `datasets`, or streamed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def file_parts(files: Mapping[str | None, Sequence[Path]], *, streaming: bool) -
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no log lines of `datasets` inside, whatever was asked for outside again afterwards."""
+    """No progress bars and log lines of `datasets` inside; afterwards as before."""
     bars, verbosity = not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     if bars:
         datasets.disable_progress_bars()

@@ -31,7 +31,7 @@ _READERS = {"csv": csv_tables, "json": json_tables, "parquet": parquet_tables}
 
 
 def format_of(path: Path) -> str:
-    """"csv", "json" or "parquet", by the file's name; raises UserError for any other."""
+    """ "csv", "json" or "parquet", by the file's name; raises UserError for any other."""
     suffix = _suffix(path)
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
@@ -49,7 +49,7 @@ def is_table(path: Path) -> bool:
 
 
 def read_features(form: str, paths: Sequence[Path]) -> datasets.Features:
-    """Columns and storage types over all files of one format, with the names of classes where a file carries them."""
+    """Columns and storage types over all files of one format, with the names of classes that they carry."""
     if form == "parquet":
         schemas = parquet_schemas(paths)
     else:

@@ -1,7 +1,7 @@
 """JSON tables: one object a line, or one array of objects; the types of all columns over the whole file.
 
-A key that an object lacks is a null. Whole numbers and fractions make a column of float64; a column that mixes text
-with numbers is text, the numbers written as they stand in the file.
+A key that an object lacks is a null. Whole numbers and fractions make a column of float64; a column that mixes
+text with numbers is text, the numbers written as they stand in the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BLOCK = 4 << 20  # bytes of JSON turned into Arrow at a time
 def json_schema(paths: Sequence[Path]) -> pa.Schema:
     """The columns of all files with the types that hold every cell of them.
 
-    Raises UserError, with the line, for what is not JSON or no object, and for a column whose cells do not go together.
+    Raises UserError, with the line, for what is no JSON object and for cells of a column that do not go together.
     """
     types: dict[str, pa.DataType] = {}
     for path in paths:
@@ -58,8 +58,8 @@ def _wider(path: Path, block: list[tuple[int, Row]], name: str, known: pa.DataTy
             known = value_type([row.get(name)], known)
         except (pa.ArrowException, TypeError) as error:
             raise UserError(
-                f"{path}, line {line}, column {name!r}: {_short(row[name])} does not go with the cells above it, "
-                f"which are {known}; a column has one type"
+                f"{path}, line {line}, column {name!r}: {_short(row[name])} does not go with the cells "
+                f"above it, which are {known}; a column has one type"
             ) from error
     return known
 
@@ -114,7 +114,7 @@ def _parse(path: Path, text: bytes, line: int | None) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {line or error.lineno}"
         raise UserError(
-            f"{path}, {where}, character {error.colno}: this is not JSON ({error.msg}); expected one object a line"
+            f"{path}, {where}, character {error.colno}: not JSON ({error.msg}); expected one object a line"
         ) from error
     except UnicodeDecodeError as error:
         where = f", line {line}" if line else ""

@@ -1,4 +1,4 @@
-"""Tables that are there already: data frames, Arrow tables, lists of dicts and the data sets of `datasets`."""
+"""Tables in memory: data frames, Arrow tables, lists of dicts, and the splits of `datasets`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def table_in_memory(source: Any) -> datasets.Dataset:
         raise UserError("the table has no rows")
     kind = type(source).__name__
     raise UserError(
-        f"a {kind} is no table; give a path, a hub name, a DataFrame, a datasets.Dataset, an Arrow table or a list of dicts"
+        f"a {kind} is no table; give a path, a hub name, a DataFrame, a datasets.Dataset, an Arrow table "
+        "or a list of dicts"
     )
 
 

@@ -1,4 +1,4 @@
-"""Parquet files, a thousand rows at a time: memory depends neither on the file's size nor on its row groups'."""
+"""Parquet files, a thousand rows at a time: memory depends on the size neither of files nor of row groups."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from absentia.data.kinds.base import pad
 from absentia.data.schema import Schema
 from absentia.errors import BadCell, UserError
 
-__all__ = ["BadCellRecord", "OnBad", "Rows", "Transform", "present_cells"]
+__all__ = ["BadCellRecord", "OnBad", "Rows", "Transform", "present_cells", "raw_cells"]
 
 OnBad = Literal["error", "absent", "skip"]
 Transform = Callable[[list[Value]], list[Value]]
@@ -47,7 +48,7 @@ class Rows:
 
     take: gives table rows by number, undecoded.  index: the rows' numbers, int64 (N,).  presence: bool (N, M).
     target: encoded targets (N, ...) or None.  keep: bytes of decoded values that may stay in memory; what does not
-    fit is decoded again whenever it is asked for.
+    fit is decoded again whenever it is asked for.  first: number of row 0 for messages (a chunk of a larger table).  root: folder of the table.
     """
 
     take: Callable[[Ints], pa.Table]
@@ -59,6 +60,8 @@ class Rows:
     target: npt.NDArray[Any] | None = None
     transforms: Mapping[str, Transform] = field(default_factory=dict)
     keep: int = 2_000_000_000
+    first: int = 0
+    root: Path | None = None
     bad: list[BadCellRecord] = field(default_factory=list)
     _values: dict[tuple[str, int], Value] = field(default_factory=dict, repr=False)
 
@@ -96,6 +99,8 @@ class Rows:
             target=None if self.target is None else self.target[chosen],
             transforms=self.transforms,
             keep=self.keep,
+            first=self.first,
+            root=self.root,
             bad=self.bad,
             _values={(name, moved[p]): v for (name, p), v in self._values.items() if p in moved},
         )
@@ -141,7 +146,7 @@ class Rows:
                 good[position] = self._decode(name, cell)
             except BadCell as error:
                 column = self.schema.columns_of(name)[0]
-                bad.append((position, BadCellRecord(int(self.index[position]), column, str(error), on_bad)))
+                bad.append((position, BadCellRecord(self.first + int(self.index[position]), column, str(error), on_bad)))
                 self.presence[position, m] = False
         self._keep(name, good)
         return bad
@@ -175,6 +180,11 @@ def present_cells(rows: Rows, name: str) -> Iterator[Any]:
     m = rows.schema.names.index(name)
     for _, cell in rows._cells(name, np.flatnonzero(rows.presence[:, m])):
         yield cell
+
+
+def raw_cells(rows: Rows, name: str, position: int) -> Any:
+    """The raw cell of one row (a dict by column for a group of columns)."""
+    return _cells(rows.take(rows.index[position : position + 1]), rows.schema, name)[0]
 
 
 def _cells(chunk: pa.Table, schema: Schema, name: str) -> list[Any]:

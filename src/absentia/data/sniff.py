@@ -1,4 +1,4 @@
-"""What a file really is, by its first bytes and its name: for messages that say more than "cannot be read"."""
+"""What a file or cell really is, by its first bytes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def refuse_binary(path: Path, head: bytes) -> None:
     """Raises UserError if the first bytes are not those of a text."""
     picture, sound = image_format(head), audio_format(head)
     if picture or sound:
-        raise UserError(f"{path} is not a table: it is a {picture or sound} file; give the table that names it in a cell")
+        raise UserError(
+            f"{path} is not a table: it is a {picture or sound} file; give the table that names it in a cell"
+        )
     for start, what in _OTHER.items():
         if head.startswith(start):
             raise UserError(f"{path} is not a text table: it is {what}")

@@ -1,7 +1,7 @@
 """Raw Arrow storage: what a column of any data set looks like once nothing of it is decoded.
 
-`Part` is one data set that a table is made of; `plain` brings its rows to the few storage types that the rest of the
-package knows, and turns every other way of saying "nothing here" into a null.
+`Part` is one data set that a table is made of; `plain` brings its rows to the few storage types that the rest
+of the package knows, and turns every other way of saying "nothing here" into a null.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ _LEFTOVER_INDEX = re.compile(r"__index_level_\d+__")
 
 @dataclass(frozen=True)
 class Part:
-    """One data set of a table, and the name of the split it is, where there are several."""
+    """One data set of a table.
+
+    split: its name, where a table has several.  rows: how many, where a stream knows.
+    """
 
     dataset: datasets.Dataset | datasets.IterableDataset
     split: str | None = None
-    rows: int | None = None  # of a streamed data set, where the number is known beforehand
+    rows: int | None = None
 
 
 def is_media(dtype: pa.DataType) -> bool:
@@ -89,7 +92,7 @@ def _to_storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _absent_as_null(column: pa.ChunkedArray, *, is_class: bool) -> pa.ChunkedArray:
-    """A number that is NaN, a class numbered below zero, a picture with neither bytes nor path: all of them are nulls."""
+    """A NaN, a class below zero, a picture with neither bytes nor path: all of them are nulls."""
     dtype = column.type
     if pa.types.is_floating(dtype):
         absent = pc.is_nan(column)

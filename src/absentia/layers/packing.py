@@ -134,7 +134,7 @@ class Packing:
         valid = self.segments[segment].valid
         there = packed.index_select(0, self.places[segment][valid])
         blank = packed.new_zeros(valid.numel(), packed.shape[1])
-        return blank.index_copy(0, valid.flatten().nonzero()[:, 0], there).view(*valid.shape, -1)
+        return blank.index_copy(0, valid.flatten().nonzero()[:, 0], there).view(*valid.shape, packed.shape[1])
 
     @cached_property
     def cls(self) -> Tensor:

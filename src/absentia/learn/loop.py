@@ -177,7 +177,7 @@ class Loop:
                 loss = torch.stack(list(terms.values())).sum()
                 self.accelerator.backward(loss * (len(micro) / len(rows)))
             for name, term in terms.items():
-                summed[name] = summed.get(name, 0.0) + float(term) * len(micro) / len(rows)
+                summed[name] = summed.get(name, 0.0) + float(term.detach()) * len(micro) / len(rows)
         self.accelerator.clip_grad_norm_(learners, self.settings.clip)
         optimizer.step()
         self.method.zero_grad(set_to_none=True)
@@ -189,7 +189,7 @@ class Loop:
     def _rows_of(self, wanted: Ints, stage: Stage, step: int) -> Ints:
         """The rows of this step that are this process's."""
         size = min(self.settings.batch * self.settings.accumulate, len(wanted))
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        world, rank = int(self.accelerator.num_processes), int(self.accelerator.process_index)
         return positions_of_step(wanted, size, step * world + rank, self.seed, stage.name)
 
     def _validated(self, stage: Stage, best: Mapping[str, Tensor], wanted: int) -> dict[str, Tensor]:
@@ -282,7 +282,7 @@ class Loop:
         epochs = self.settings.epochs
         if epochs is None:
             epochs = min(max(USUAL_STEPS / per_epoch, FEWEST_EPOCHS), MOST_EPOCHS)
-        return max(1, math.ceil(epochs * per_epoch * stage.share / self.accelerator.num_processes))
+        return max(1, math.ceil(epochs * per_epoch * stage.share / int(self.accelerator.num_processes)))
 
     def _validate_every(self, wanted: int, steps: int) -> int:
         per_epoch = math.ceil(wanted / (self.settings.batch * self.settings.accumulate))

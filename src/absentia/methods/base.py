@@ -27,7 +27,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 def _anything(presence: Bools) -> Bools:
-    return presence.any(axis=1)
+    return np.asarray(presence.any(axis=1))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from absentia.data.batch import Batch
 from absentia.data.schema import pattern_name
 from absentia.layers.heads import Head, task_loss
 from absentia.methods.base import Bools, Method, Output, Parts, Stage
+from absentia.models.backbone import FusedBackbone
 
 __all__ = ["Dedicated"]
 
@@ -46,7 +48,7 @@ class Dedicated(Method):
     def answer(self, batch: Batch) -> Output:
         chosen = self._chosen(batch.presence)
         scores = self.prior.repeat(len(batch), 1)
-        for number in chosen.unique().tolist():
+        for number in torch.unique(chosen).tolist():
             if number >= 0:
                 rows = chosen == number
                 part = self._run(batch.select(rows, self.parts.names), number)
@@ -70,8 +72,9 @@ class Dedicated(Method):
 
     def _run(self, batch: Batch, number: int) -> Output:
         shown = batch.restrict(self.patterns[number], self.parts.names)
-        embeddings = self.backbones[number].embeddings(shown)
-        scores = self.heads[number](self.backbones[number].pooled(embeddings, shown.presence))
+        backbone = cast(FusedBackbone, self.backbones[number])
+        embeddings = backbone.embeddings(shown)
+        scores = self.heads[number](backbone.pooled(embeddings, shown.presence))
         return Output(scores=scores, uncertainty=scores[:, 0], embeddings=embeddings)
 
     def _chosen(self, presence: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Draw one character of a DejaVu font as a small grey picture, the same pixels on every machine.
 
 FreeType, as matplotlib ships it, draws the outline without hinting; nothing here depends on the screen, on
-the system's fonts or on a text layout engine. The PNG is written without compression, so that its bytes do not
-depend on a zlib either.
+the system's fonts or on a text layout engine. The PNG is written without compression, so that its bytes do
+not depend on a zlib either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -63,7 +62,7 @@ def draw(font: ft2font.FT2Font, code: int, *, size: int, shift: tuple[int, int])
 
 
 def png(pixels: Pixels) -> bytes:
-    """A grey 8-bit PNG of a small picture (H, W), H * (W + 1) < 65,536: equal pixels, equal bytes, everywhere."""
+    """A grey 8-bit PNG of a small picture (H, W), H * (W + 1) < 65,536: equal pixels, equal bytes."""
     height, width = pixels.shape
     lines = np.zeros((height, 1 + width), np.uint8)
     lines[:, 1:] = pixels
@@ -83,18 +82,11 @@ def _ink(font: ft2font.FT2Font, code: int, size: int) -> tuple[Pixels, int]:
     font.set_size(size, 72)
     glyph = font.load_char(code, ft2font.LoadFlags.NO_HINTING)
     left, bottom, right, top = (edge / 64 for edge in glyph.bbox)
-    canvas = _canvas(height=math.ceil(top - bottom) + 2, width=math.ceil(right - left) + 2)
+    bitmap = np.zeros((math.ceil(top - bottom) + 2, math.ceil(right - left) + 2), np.uint8)
     start = -math.floor(left)  # FreeType moves the ink by its left bearing; this moves it back
-    font.draw_glyph_to_bitmap(canvas, start, 0, glyph, antialiased=True)
-    bitmap = np.asarray(canvas)
+    font.draw_glyph_to_bitmap(bitmap, start, 0, glyph, antialiased=True)
     rows, columns = np.flatnonzero(bitmap.any(1)), np.flatnonzero(bitmap.any(0))
     if not len(rows):
         return np.zeros((0, 0), np.uint8), 0
     box = bitmap[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return box, math.ceil(top) - int(rows[0])
-
-
-def _canvas(*, height: int, width: int) -> Any:
-    if matplotlib.__version_info__ < (3, 11):  # before, FreeType drew on an image type of its own
-        return ft2font.FT2Image(width, height)
-    return np.zeros((height, width), np.uint8)

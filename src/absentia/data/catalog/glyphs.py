@@ -2,9 +2,9 @@
 
 A real data set that is on every machine: the fonts come with matplotlib, the names and properties with
 Python. The target is one of 25 scripts and families of symbols. Each modality tells something of it and none
-tells all: a Latin A and a Greek Alpha look the same, letters of several scripts share a name once the script's
-own name is taken out, and the properties separate only a few. Every character is drawn three times, and stands
-in one split with all its pictures.
+tells all: a Latin A and a Greek Alpha look the same, letters of several scripts share a name once the
+script's own name is taken out, and the properties separate only a few. Every character is drawn three times,
+and stands in one split with all its pictures.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ FAMILIES: dict[str, str | range] = {
 # Words that name a family leave every name, not only those of the family: among the letters, only a modifier
 # would still have a word such as "Cyrillic" ("modifier letter Cyrillic en").
 BEGINNINGS = [mark.strip() for mark in FAMILIES.values() if isinstance(mark, str)]
-TELLING = re.compile(rf"\b({'|'.join(BEGINNINGS)}|ROMAN NUMERAL|VULGAR FRACTION|FRACTION|ARROWS?|FACE)\b")
+TELLING = re.compile(rf"\b({'|'.join(BEGINNINGS)}|ROMAN NUMERAL|VULGAR FRACTION|FRACTION|ARROW\w*|FACE)\b")
 
 
 class Rendering(NamedTuple):
@@ -162,7 +162,7 @@ def _text(character: str) -> str | None:
 
 
 def _decomposition(character: str) -> str:
-    """How the character falls into others: its tag, such as "compat", or "canonical" without one, or "none"."""
+    """How the character falls into others: a tag such as "compat", "canonical" without a tag, or "none"."""
     parts = unicodedata.decomposition(character)
     if not parts:
         return "none"

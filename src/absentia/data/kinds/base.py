@@ -21,7 +21,12 @@ Value = dict[str, Array]
 
 
 class Decoder(ABC):
-    """Turns cells into arrays, with everything that was learned from the training cells of one modality."""
+    """Turns cells into arrays, with everything that was learned from the training cells of one modality.
+
+    root: the folder that relative paths in cells start from.
+    """
+
+    root: Path | None = None
 
     @abstractmethod
     def decode(self, cell: Any) -> Value:

@@ -22,14 +22,12 @@ class TabularEmbedder(Embedder):
         self.sizes = decoder.numbers
         self.numeric = nn.ModuleList(_column(size, width) for size in self.sizes)
         self.hole = learned_vector(len(self.sizes), width)
-        self.category = nn.ModuleList(nn.Embedding(size, width) for size in decoder.category_sizes)
-        for table in self.category:
-            nn.init.normal_(table.weight, std=0.02)
+        self.category = nn.ModuleList(_categories(size, width) for size in decoder.category_sizes)
         self.position = learned_vector(len(self.sizes) + len(self.category), width)
 
     def embed(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
-        numbers = inputs["numbers"].to(self.position.dtype).split(self.sizes, dim=1)
-        holes = inputs["holes"].to(self.position.dtype).split(self.sizes, dim=1)
+        numbers = torch.split(inputs["numbers"].to(self.position.dtype), self.sizes, dim=1)
+        holes = torch.split(inputs["holes"].to(self.position.dtype), self.sizes, dim=1)
         tokens = [
             column(x) + h.mean(dim=1, keepdim=True) * self.hole[i]
             for i, (column, x, h) in enumerate(zip(self.numeric, numbers, holes, strict=True))
@@ -37,6 +35,12 @@ class TabularEmbedder(Embedder):
         tokens += [table(inputs["categories"][:, i]) for i, table in enumerate(self.category)]
         stacked = torch.stack(tokens, dim=1) + self.position
         return stacked, torch.ones(stacked.shape[:2], dtype=torch.bool, device=stacked.device)
+
+
+def _categories(size: int, width: int) -> nn.Embedding:
+    table = nn.Embedding(size, width)
+    nn.init.normal_(table.weight, std=0.02)
+    return table
 
 
 def _column(size: int, width: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The two embedders of ViLT: word pieces as in BERT, image patches each at its own place in its own picture."""
+"""The two embedders of ViLT: word pieces as in BERT, and patches, each at its place in its own picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ __all__ = ["ViltImageEmbedder", "ViltTextEmbedder"]
 class ViltTextEmbedder(nn.Module):
     """Word pieces as tokens; the [CLS] is the tokenizer's own, the first of `input_ids`.
 
-    vocabulary, positions, kinds: rows of the tables of words, places and sentence kinds; cls_id: number of [CLS].
+    vocabulary, positions and kinds are the sizes of the tables of words, places and sentence kinds; cls_id is
+    the number of [CLS] in the vocabulary.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class ViltTextEmbedder(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Numbers of word pieces (n, T), all as the tokenizer gives them, to tokens (n, T, D) and valid (n, T).
+        """Word pieces (n, T), as the tokenizer gives them, to tokens (n, T, D) and valid (n, T).
 
         Raises ValueError if there are more word pieces than places.
         """
@@ -61,17 +62,18 @@ class ViltTextEmbedder(nn.Module):
 
     @torch.no_grad()
     def stretch_positions(self, length: int) -> None:
-        """Make room for `length` word pieces: the table of places is interpolated (bilinear, corners not aligned)."""
+        """Make room for `length` word pieces: the table of places is interpolated (corners not aligned)."""
         table = self.positions.weight
-        longer = F.interpolate(table.T[None], size=length, mode="linear", align_corners=False)[0].T.contiguous()
-        self.positions = nn.Embedding.from_pretrained(longer, freeze=not table.requires_grad)
+        longer = F.interpolate(table.T[None], size=length, mode="linear", align_corners=False)[0].T
+        self.positions = nn.Embedding(length, self.width)
+        self.positions.weight = nn.Parameter(longer.contiguous(), requires_grad=table.requires_grad)
 
 
 class ViltImageEmbedder(nn.Module):
     """Patches as tokens behind a learned [CLS].
 
-    image_size and patch are pixels along one side. The table of places belongs to a square of image_size; each
-    picture reads it at its own height and width, bilinear with aligned corners.
+    image_size and patch are pixels along one side. The table of places belongs to a square of image_size;
+    each picture reads it at its own height and width, bilinear with aligned corners.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class ViltImageEmbedder(nn.Module):
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pixels (n, C, H, W), where they are real (n, H, W), to tokens (n, 1 + T, D) and valid (n, 1 + T).
 
-        T counts all patches of the padded picture, row by row; patches whose first pixel is padding are not valid.
+        T counts all patches of the padded picture, row by row; one whose first pixel is padding is not valid.
         """
         patches = self.patches(pixel_values).permute(0, 2, 3, 1)  # (n, h, w, D)
         n, height, across, _ = patches.shape
@@ -115,7 +117,7 @@ class ViltImageEmbedder(nn.Module):
 
 
 def _hats(lengths: Tensor, steps: int, side: int) -> Tensor:
-    """Weights (n, steps, side) with which each of `steps` patches along a line reads the `side` places of the table.
+    """Weights (n, steps, side): how each of `steps` patches in a line reads the `side` places of the table.
 
     The `lengths` (n,) real patches lie evenly over the table, the first and the last on its ends.
     """

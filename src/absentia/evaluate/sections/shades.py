@@ -1,11 +1,16 @@
-"""Colours of the heat map: one ramp from pale sand to deep blue that grows darker all the way, with ink that can be read on it."""
+"""Colours of the heat map: one ramp from pale sand to deep blue, darker all the way, with readable ink."""
 
 from __future__ import annotations
 
 __all__ = ["contrast", "shade"]
 
 Colour = tuple[float, float, float]
-RAMP: tuple[Colour, ...] = ((0.973, 0.902, 0.788), (0.635, 0.816, 0.788), (0.235, 0.588, 0.714), (0.055, 0.298, 0.490))
+RAMP: tuple[Colour, ...] = (
+    (0.973, 0.902, 0.788),
+    (0.635, 0.816, 0.788),
+    (0.235, 0.588, 0.714),
+    (0.055, 0.298, 0.490),
+)
 
 
 def shade(rank: float) -> tuple[str, str]:

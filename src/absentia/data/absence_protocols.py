@@ -1,0 +1,44 @@
+"""The protocols of the literature, said as rules: η, r and p there are all "missing ratios".
+
+* η with its text / image / both split: `eta(0.7, absent="both", modalities=("text", "image"))`
+* a fraction η of incomplete rows, what remains drawn evenly: `Rule(p_incomplete=0.7)`
+* each modality dropped with probability r, drawn again when nothing is left: `bernoulli(0.5, modalities)`
+* a rate of its own for each modality: `Rule(p_absent={"t1": 0.2, "flair": 0.6})`
+* any other table of patterns: `Rule(patterns={"image+text": 3, "image": 1})`
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from absentia.data.absence_rules import Rule
+from absentia.data.schema import pattern_name
+from absentia.errors import UserError, nearest
+
+__all__ = ["bernoulli", "eta"]
+
+
+def eta(ratio: float, *, absent: str = "both", modalities: Sequence[str]) -> Rule:
+    """The missing ratio η: this share of rows lacks `absent`, or with "both" one modality each, evenly.
+
+    >>> eta(0.6, modalities=("text", "image")).asked(("text", "image"))["patterns"]
+    {'text+image': 0.4, 'image': 0.3, 'text': 0.3}
+    """
+    if absent != "both" and absent not in modalities:
+        raise UserError(f"unknown modality {absent!r}; {nearest(absent, ['both', *modalities])}")
+    lost = list(modalities) if absent == "both" else [absent]
+    remain = [pattern_name(modalities, [name != gone for name in modalities]) for gone in lost]
+    return Rule(p_incomplete=ratio, composition=dict.fromkeys(remain, 1.0))
+
+
+def bernoulli(rate: float, modalities: Sequence[str]) -> Rule:
+    """Each modality dropped independently with probability `rate`, drawn again where nothing is left.
+
+    Drawing again lowers the share that ends up absent to (r - r^M) / (1 - r^M): that is what the rule asks
+    for.
+    """
+    if not 0 <= rate <= 1:
+        raise UserError(f"rate is {rate}; a probability lies between 0 and 1")
+    powers = [rate**k for k in range(len(modalities))]  # the fraction above with 1 - r cancelled, for r = 1
+    return Rule(p_absent=dict.fromkeys(modalities, math.fsum(powers[1:]) / math.fsum(powers)))

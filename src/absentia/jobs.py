@@ -1,0 +1,340 @@
+"""The jobs behind the commands: train, evaluate, predict. Each takes settings and gives back what it found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from absentia import __version__
+from absentia.config import RunConfig, config_to
+from absentia.data.absence import MaskPlan
+from absentia.data.infer import infer
+from absentia.data.rows import BadCellRecord, OnBad, Rows
+from absentia.data.schema import Schema, modality_from, target_from_flag
+from absentia.data.splits import SPLITS
+from absentia.data.table import Table, open_table
+from absentia.data.target import is_known
+from absentia.errors import UserError, nearest
+from absentia.evaluate.examples import examples
+from absentia.evaluate.patterns import chosen_patterns, validate
+from absentia.evaluate.report import render
+from absentia.evaluate.scoring import score_patterns, split_summary
+from absentia.learn.build import build_method, fitted_from, patterns_seen
+from absentia.learn.folder import RunFolder
+from absentia.learn.loop import Listener, Loop, Validation
+from absentia.learn.prepare import Prepared, Survey, prepare, rows_of, survey
+from absentia.learn.run import Run, read_config, save_method, save_setup
+from absentia.methods.base import Bools, Method, Stage
+
+__all__ = ["Watcher", "declared_schema", "evaluate_run", "train_run"]
+
+MOST_VALIDATED = 31  # patterns looked at in a validation; more are thinned out evenly
+LISTED = 200  # bad cells named in the report
+
+
+class Watcher(Listener, Protocol):
+    """Who watches a whole job."""
+
+    def say(self, line: str) -> None:
+        """A remark for people."""
+
+    def part(self, name: str) -> None:
+        """The training of a method begins ("dropout", "ignore as reference")."""
+
+    def reading(self, what: str, done: int, total: int) -> None:
+        """Rows of a split are being read."""
+
+
+class Quiet:
+    """Nobody watches."""
+
+    def say(self, line: str) -> None: ...
+    def part(self, name: str) -> None: ...
+    def reading(self, what: str, done: int, total: int) -> None: ...
+    def begin(self, stage: str, steps: int, done: int) -> None: ...
+    def step(self, loss: float) -> None: ...
+    def validated(self, result: Validation, best: bool) -> None: ...
+
+
+def declared_schema(config: RunConfig, table: Table, say: Callable[[str], object]) -> Schema:
+    """The schema that the settings declare; what they leave open is inferred and said with its reason."""
+    if config.modality:
+        schema = Schema(
+            modalities={name: modality_from(name, options) for name, options in config.modality.items()},
+            target=target_from_flag(config.target) if config.target else None,
+        )
+    else:
+        schema, reasons = infer(table, target=config.target)
+        for reason in reasons:
+            say(str(reason))
+    if schema.target is None:
+        raise UserError("what is to be predicted? say --target COLUMN")
+    split = config.split or schema.split or ("split" if "split" in table.columns else None)
+    return replace(schema, id=config.id or schema.id or ("id" if "id" in table.columns else None), split=split)
+
+
+def train_run(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    source: Any = None,
+    plan: MaskPlan | None = None,
+    watcher: Watcher | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Train a method (and the reference), score every pattern, write the run folder; returns report.json's content.
+
+    source: the opened table or anything `open_table` takes, where it is not `config.table`.
+    plan: the mask plan, where it is not a file. Raises `UserError` for everything a user can mend.
+    """
+    watcher = watcher or Quiet()
+    folder = RunFolder(out)
+    table = source if isinstance(source, Table) else open_table(config.table if source is None else source)
+    schema = declared_schema(config, table, watcher.say)
+    seen = survey(table, schema)
+    if plan is None and config.plan:
+        plan = MaskPlan.load(config.plan)
+    folder.create(resume=resume)
+    identity = _identity(folder, config, plan, resume)
+    known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
+    on_bad: OnBad = config.on_bad  # type: ignore[assignment]
+    data = prepare(
+        table, schema, plan=plan, on_bad=on_bad, advance=watcher.reading, seen=seen, fitted=known
+    )
+    for note in data.notes:
+        watcher.say(note)
+    patterns_of_train = patterns_seen(data.rows["train"].presence)
+    setup = save_setup(
+        folder,
+        data.fitted,
+        method=config.method,
+        model=config_to(config.model),
+        seed=config.seed,
+        seen=patterns_of_train,
+        train_presence=data.rows["train"].presence,
+        plan_sha256=plan.sha256 if plan else None,
+    )
+    if plan is not None:
+        plan.save(folder.plan)
+    study = _Study(config, folder, data, setup, patterns_of_train, identity, watcher)
+    method, seconds, notes = study.train(config.method, "")
+    reference, reference_seconds = None, None
+    if config.reference and config.method != "ignore":
+        reference, reference_seconds, _ = study.train("ignore", "reference")
+    report = _report(config, data, method, reference, seen, [*data.notes, *notes])
+    report["seconds"] |= {"train": seconds, "reference": reference_seconds}
+    report["command"] = command or "absentia train " + shlex.join(sys.argv[2:])
+    _write_report(folder, report)
+    for part in ("", "reference"):
+        folder.checkpoint(part).unlink(missing_ok=True)
+    return report
+
+
+def evaluate_run(
+    run: Run,
+    source: Any,
+    *,
+    patterns: Sequence[str] = (),
+    on_bad: OnBad = "error",
+    part: str | None = None,
+    plan: MaskPlan | None = None,
+) -> dict[str, Any]:
+    """Score a finished run on a table; returns the scores of report.json.
+
+    part: which rows: train, val, test or all; None takes the test rows where a split column marks some, else all.
+    plan: hides what it hides in these rows first.
+    """
+    table = source if isinstance(source, Table) else open_table(source)
+    schema = run.fitted.schema
+    schema = replace(schema, split=schema.split if schema.split in table.columns else None)
+    seen = survey(table, schema)
+    index = _rows_of_part(seen, schema, part, table.name)
+    presence = seen.presence if plan is None else plan.apply(seen.ids, seen.presence, list(seen.split))
+    rows = rows_of(
+        table,
+        run.fitted,
+        on_bad=on_bad,
+        ids=[seen.ids[i] for i in index],
+        presence=presence[index],
+        index=index,
+        target=[seen.target[i] for i in index],
+    )
+    chosen = chosen_patterns(schema.names, patterns, rows.presence)
+    report, _ = score_patterns(run.method, run.reference, rows, chosen, _trained_presence(run.setup))
+    return report | {
+        "method": run.method.name,
+        "reference_method": run.reference.name if run.reference else None,
+        "plan_sha256": plan.sha256 if plan else None,
+        "table": table.name,
+        "bad_cells": _bad(rows.bad, on_bad),
+    }
+
+
+def _rows_of_part(seen: Survey, schema: Schema, part: str | None, name: str) -> npt.NDArray[np.int64]:
+    known = np.asarray([is_known(cell) for cell in seen.target])
+    if part is None:
+        part = "test" if schema.split and (seen.split == "test").any() else "all"
+    mine = known if part == "all" else known & (seen.split == part)
+    if part != "all" and part not in SPLITS:
+        raise UserError(f"--part {part!r}: {nearest(part, [*SPLITS, 'all'])}")
+    if not mine.any():
+        raise UserError(f"{name} has no {part} rows with a target")
+    return np.flatnonzero(mine)
+
+
+def _trained_presence(setup: Mapping[str, Any]) -> Bools:
+    """The training rows' presence, bool (N, M), from its counts."""
+    patterns = np.asarray([row for row, _ in setup["train_presence"]], dtype=np.bool_)
+    return np.repeat(patterns, [count for _, count in setup["train_presence"]], axis=0)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """One run's trainings: the method and the reference, on the same rows with the same budget."""
+
+    config: RunConfig
+    folder: RunFolder
+    data: Prepared
+    setup: Mapping[str, Any]
+    seen: Bools
+    identity: str
+    watcher: Watcher
+
+    def train(self, name: str, part: str) -> tuple[Method, float, list[str]]:
+        """A trained method, its seconds, and remarks."""
+        self.watcher.part(f"{name} as reference" if part else name)
+        method = build_method(name, self.data.fitted, self.config.model, seed=self.config.seed, seen=self.seen)
+        loop = Loop(
+            method=method,
+            rows=self.data.rows["train"],
+            settings=self.config.training,
+            seed=self.config.seed,
+            folder=self.folder,
+            validate=self._validate(),
+            run=self.identity,
+            part=part,
+            listener=self.watcher,
+        )
+        position = loop.fit()
+        save_method(self.folder, self.setup, method, part)
+        return method, round(position.seconds, 2), position.notes
+
+    def _validate(self) -> Callable[[Method, Stage], Validation]:
+        rows = self.data.rows["val"]
+        patterns = chosen_patterns(self.data.names, self.config.patterns, rows.presence)
+        thinned = patterns[np.linspace(0, len(patterns) - 1, min(len(patterns), MOST_VALIDATED)).astype(int)]
+        return partial(validate, rows=rows, patterns=thinned, codec=self.data.fitted.codec)
+
+
+def _report(
+    config: RunConfig,
+    data: Prepared,
+    method: Method,
+    reference: Method | None,
+    seen: Survey,
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    started = time.monotonic()
+    rows = data.rows["test"] if len(data.rows["test"]) else data.rows["val"]
+    patterns = chosen_patterns(data.names, config.patterns, rows.presence)
+    report, answers = score_patterns(method, reference, rows, patterns, data.rows["train"].presence)
+    codec = data.fitted.codec
+    bad = [record for part in data.rows.values() for record in part.bad]
+    return report | {
+        "method": method.name,
+        "reference_method": reference.name if reference else None,
+        "seed": config.seed,
+        "target": {"column": codec.target.column, "kind": codec.target.kind, "classes": list(codec.target.classes)},
+        "plan_sha256": data.plan.sha256 if data.plan else None,
+        "plan": _plan_rates(data.plan, seen, data),
+        "splits": split_summary(data.rows, data.names),
+        "bad_cells": _bad(bad, config.on_bad),
+        "notes": list(notes),
+        "examples": examples(rows, patterns, answers, codec),
+        "versions": versions(),
+        "hardware": hardware(),
+        "parameters": _parameters(method),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": {"evaluate": round(time.monotonic() - started, 2)},
+        "config": config_to(config),
+    }
+
+
+def _write_report(folder: RunFolder, report: Mapping[str, Any]) -> None:
+    lines = folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
+    folder.write_json(folder.report, report)
+    folder.write_text(folder.page, render(report, [json.loads(line) for line in lines]))
+
+
+def _identity(folder: RunFolder, config: RunConfig, plan: MaskPlan | None, resume: bool) -> str:
+    """Hash of what decides the weights; a resumed run must have the same settings."""
+    content = config_to(config)
+    if resume and folder.config.exists():
+        before = config_to(read_config(folder))
+        changed = [key for key in content if content[key] != before[key]]
+        if changed:
+            raise UserError(
+                f"{folder.path} was started with another {' and '.join(changed)}; resume with the same settings, "
+                "or start in another folder"
+            )
+    folder.write_yaml(folder.config, content)
+    decisive = {k: v for k, v in content.items() if k not in ("patterns", "reference")}
+    decisive["plan"] = plan.sha256 if plan else None
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _plan_rates(plan: MaskPlan | None, seen: Survey, data: Prepared) -> dict[str, Any] | None:
+    if plan is None:
+        return None
+    return {"about": plan.about, "splits": plan.realised()}
+
+
+def _bad(bad: Sequence[BadCellRecord], policy: str) -> dict[str, Any]:
+    cells = [{"row": b.row, "column": b.column, "reason": b.reason, "became": b.became} for b in bad[:LISTED]]
+    return {"policy": policy, "count": len(bad), "cells": cells}
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    import datasets
+    import sklearn
+    import transformers
+
+    return {
+        "absentia": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "datasets": datasets.__version__,
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+    }
+
+
+def hardware() -> str:
+    """Processor or accelerator, and how many threads were used."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def _parameters(method: Method) -> dict[str, int]:
+    return {
+        "trained": sum(p.numel() for p in method.parameters() if p.requires_grad),
+        "total": sum(p.numel() for p in method.parameters()),
+    }

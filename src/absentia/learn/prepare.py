@@ -1,0 +1,280 @@
+"""From a table to rows that can be learned from: schema, splits, presence, plan, fitted decoders, read cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from torch import Tensor
+
+from absentia.data.absence import MaskPlan
+from absentia.data.batch import tensors
+from absentia.data.entity import entity_ids
+from absentia.data.kinds import Decoder
+from absentia.data.kinds.base import pad
+from absentia.data.kinds.pretrained import PretrainedDecoder
+from absentia.data.presence import natural_presence
+from absentia.data.rows import OnBad, Rows, Transform, present_cells
+from absentia.data.schema import Schema
+from absentia.data.splits import SPLITS, assign_splits
+from absentia.data.table import Table
+from absentia.data.target import TargetCodec, is_known
+from absentia.errors import UserError
+from absentia.models.encoders.pretrained import FrozenEncoder, PretrainedEncoder
+
+__all__ = ["Fitted", "Prepared", "Survey", "prepare", "rows_of", "survey"]
+
+Bools = npt.NDArray[np.bool_]
+Advance = Callable[[str, int, int], object]
+"""Hears (what, rows done, rows in all)."""
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that was learned before the method: what turns any table of this schema into batches and scores.
+
+    encoders: frozen pretrained encoders by modality; their features replace the decoded values.
+    """
+
+    schema: Schema
+    codec: TargetCodec
+    decoders: Mapping[str, Decoder]
+    encoders: Mapping[str, FrozenEncoder] = field(default_factory=dict)
+
+    def blanks(self) -> dict[str, dict[str, Tensor]]:
+        """Per modality the inputs of one placeholder row."""
+        return {name: self._blank(name) for name in self.schema.names}
+
+    def _blank(self, name: str) -> dict[str, Tensor]:
+        blank, encoder = self.decoders[name].blank(), self.encoders.get(name)
+        if encoder is None:
+            return tensors(self.decoders[name].collate([blank]))
+        features, mask = pad([encoder([blank])[0]["features"]])
+        return tensors({"features": features, "mask": mask})
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One walk over a table that opens no cell: identity, presence, split and target of every row."""
+
+    ids: list[str]
+    presence: Bools
+    split: npt.NDArray[np.str_]
+    target: list[Any]
+
+    def of(self, split: str) -> npt.NDArray[np.int64]:
+        """The numbers of a split's rows."""
+        return np.flatnonzero(self.split == split)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training's data: rows by split, everything fitted, and remarks for the report."""
+
+    fitted: Fitted
+    rows: Mapping[str, Rows]
+    plan: MaskPlan | None
+    notes: Sequence[str]
+
+    @property
+    def names(self) -> list[str]:
+        """The modalities in order."""
+        return self.fitted.schema.names
+
+
+def survey(table: Table, schema: Schema) -> Survey:
+    """Walk over the table once; raises `UserError` for a missing column or a split that cannot be understood."""
+    schema.check(table.columns, table.name)
+    ids: list[str] = []
+    presence: list[Bools] = []
+    words: list[Any] = []
+    target: list[Any] = []
+    for chunk in table.chunks(4096):
+        ids += entity_ids(chunk, schema.id, schema.columns)
+        presence.append(natural_presence(chunk, schema))
+        words += chunk.column(schema.split).to_pylist() if schema.split else []
+        target += _target_cells(chunk, schema, table)
+    split = assign_splits(words if schema.split else None, ids, schema.split or "split")
+    return Survey(ids=ids, presence=np.concatenate(presence), split=split, target=target)
+
+
+def prepare(
+    table: Table,
+    schema: Schema,
+    *,
+    plan: MaskPlan | None,
+    on_bad: OnBad,
+    advance: Advance = _silent,
+    seen: Survey | None = None,
+    fitted: Fitted | None = None,
+) -> Prepared:
+    """Everything before the first step.
+
+    seen: the table's survey where the caller has it already.  fitted: what an interrupted run has fitted.
+    """
+    assert schema.target is not None
+    seen = seen or survey(table, schema)
+    presence = _planned(seen, schema, plan)
+    known = np.asarray([is_known(cell) for cell in seen.target])
+    schema, presence, notes = _learnable(schema, presence, seen)
+    notes += _notes_on(known, presence, seen)
+    train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
+    fitted = fitted or _fit(table, schema, train, presence[train], seen)
+    rows = {}
+    for name in SPLITS:
+        index = np.flatnonzero((seen.split == name) & known)
+        part = _rows(table.take, fitted, index, presence[index], [seen.ids[i] for i in index], table.root)
+        part.target = fitted.codec.encode([seen.target[i] for i in index])
+        rows[name] = _read(part, on_bad, name, advance)
+    return Prepared(fitted=fitted, rows=rows, plan=plan, notes=notes)
+
+
+def rows_of(
+    source: Table | pa.Table,
+    fitted: Fitted,
+    *,
+    on_bad: OnBad,
+    presence: Bools,
+    index: npt.NDArray[np.int64] | None = None,
+    ids: Sequence[str] | None = None,
+    target: Sequence[Any] | None = None,
+    first: int = 0,
+    root: Path | None = None,
+) -> Rows:
+    """Rows of another table under what a run has fitted, with their cells read.
+
+    presence, ids and target belong to the rows `index` (all of them by default). A chunk of a larger table says the
+    number of its `first` row and the folder (`root`) that its paths start from.
+    """
+    index = np.arange(len(presence)) if index is None else index
+    names = [str(first + i) for i in index] if ids is None else list(ids)
+    root = source.root if isinstance(source, Table) else root
+    rows = _rows(source.take, fitted, index, presence, names, root)
+    rows.first = first
+    rows.target = None if target is None else fitted.codec.encode(target)
+    return rows.read(on_bad)
+
+
+def frozen_encoders(schema: Schema, decoders: Mapping[str, Decoder]) -> dict[str, FrozenEncoder]:
+    """The pretrained encoders that are not tuned."""
+    out = {}
+    for name, kind in schema.modalities.items():
+        decoder = decoders[name]
+        if kind.encoder and not kind.tune and isinstance(decoder, PretrainedDecoder):
+            out[name] = FrozenEncoder(encoder=PretrainedEncoder(kind=kind.kind, source=kind.encoder), decoder=decoder)
+    return out
+
+
+def _fit(
+    table: Table, schema: Schema, index: npt.NDArray[np.int64], presence: Bools, seen: Survey
+) -> Fitted:
+    """Everything that is learned from the training rows before a method is."""
+    assert schema.target is not None
+    codec = TargetCodec.fit(schema.target, [seen.target[i] for i in index])
+    schema = replace(schema, target=codec.target)
+    ids = [seen.ids[i] for i in index]
+    train = Rows(take=table.take, schema=schema, decoders={}, index=index, presence=presence, ids=ids, keep=0)
+    decoders = {name: _decoder(train, name, table) for name in schema.names}
+    return Fitted(schema=schema, codec=codec, decoders=decoders, encoders=frozen_encoders(schema, decoders))
+
+
+def _decoder(train: Rows, name: str, table: Table) -> Decoder:
+    kind = train.schema.modalities[name]
+    if kind.encoder:
+        return PretrainedDecoder(kind=kind.kind, source=kind.encoder, root=table.root)
+    return kind.fit(present_cells(train, name), root=table.root)
+
+
+def _rows(
+    take: Callable[[npt.NDArray[np.int64]], pa.Table],
+    fitted: Fitted,
+    index: npt.NDArray[np.int64],
+    presence: Bools,
+    ids: list[str],
+    root: Path | None,
+) -> Rows:
+    transforms: dict[str, Transform] = dict(fitted.encoders)
+    for decoder in fitted.decoders.values():
+        decoder.root = root
+    return Rows(
+        take=take,
+        schema=fitted.schema,
+        decoders=fitted.decoders,
+        index=index,
+        presence=presence.copy(),
+        ids=ids,
+        transforms=transforms,
+        root=root,
+    )
+
+
+def _read(rows: Rows, on_bad: OnBad, split: str, advance: Advance) -> Rows:
+    done = 0
+
+    def heard(count: int) -> None:
+        nonlocal done
+        done += count
+        advance(split, done, len(rows))
+
+    return rows.read(on_bad, heard)
+
+
+def _target_cells(chunk: pa.Table, schema: Schema, table: Table) -> list[Any]:
+    if schema.target is None:
+        return []
+    column = schema.target.column
+    cells: list[Any] = chunk.column(column).to_pylist()
+    names = table.class_names.get(column)
+    if not names:
+        return cells
+    return [None if c is None or c < 0 else names[c] for c in cells]
+
+
+def _planned(seen: Survey, schema: Schema, plan: MaskPlan | None) -> Bools:
+    if plan is None:
+        return seen.presence
+    return plan.ordered(schema.names).apply(seen.ids, seen.presence, list(seen.split))
+
+
+def _learnable(schema: Schema, presence: Bools, seen: Survey) -> tuple[Schema, Bools, list[str]]:
+    """Without the modalities that no training row has: nothing can be learned about them."""
+    train = seen.split == "train"
+    if not train.any():
+        raise UserError("no row is for training")
+    if not presence[train].any():
+        raise UserError("no training row has anything present; look at the table with absentia inspect")
+    there = presence[train].any(axis=0)
+    notes = [_note_on_unseen(name, presence[~train, m]) for m, name in enumerate(schema.names) if not there[m]]
+    kept = {name: kind for (name, kind), t in zip(schema.modalities.items(), there, strict=True) if t}
+    return replace(schema, modalities=kept), presence[:, there], notes
+
+
+def _note_on_unseen(name: str, later: npt.NDArray[np.bool_]) -> str:
+    count = int(later.sum())
+    if not count:
+        return f"No row has {name!r}; it was left out."
+    return (
+        f"No training row has {name!r}, so nothing can be learned about it: it was left out, and the {count} "
+        "validation and test rows that have it are answered without it."
+    )
+
+
+def _notes_on(known: Bools, presence: Bools, seen: Survey) -> list[str]:
+    notes = []
+    if not known.all():
+        notes.append(f"{int((~known).sum())} rows have no target and were left out.")
+    nothing = (seen.split == "train") & ~presence.any(axis=1)
+    if nothing.any():
+        notes.append(f"{int(nothing.sum())} training rows have nothing present and were left out.")
+    if not (seen.split == "test").any():
+        notes.append("There is no test split; the scores are those of the validation rows.")
+    return notes

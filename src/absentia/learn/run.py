@@ -1,0 +1,124 @@
+"""A trained run on disk: written once the training ends, read by everything that uses it afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from absentia import __version__
+from absentia.config import Model, RunConfig, config_from
+from absentia.errors import UserError
+from absentia.learn.build import build_method, fitted_from, fitted_to
+from absentia.learn.folder import RunFolder, load_tensors, save_tensors
+from absentia.learn.prepare import Fitted
+from absentia.methods.base import Method
+
+__all__ = ["Run", "load_run", "read_config", "save_method", "save_setup"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training, ready to answer."""
+
+    folder: RunFolder
+    setup: Mapping[str, Any]
+    fitted: Fitted
+    method: Method
+    reference: Method | None
+
+    @property
+    def plan_sha256(self) -> str | None:
+        """Hash of the mask plan it was trained under."""
+        return self.setup.get("plan_sha256")
+
+
+def save_setup(
+    folder: RunFolder,
+    fitted: Fitted,
+    *,
+    method: str,
+    model: Mapping[str, Any],
+    seed: int,
+    seen: npt.NDArray[np.bool_],
+    train_presence: npt.NDArray[np.bool_],
+    plan_sha256: str | None,
+) -> dict[str, Any]:
+    """Write schema.json: all that the weights need around them."""
+    setup = {
+        "format": FORMAT,
+        "absentia": __version__,
+        "method": method,
+        "model": dict(model),
+        "seed": seed,
+        "seen": seen.tolist(),
+        "train_presence": _counted(train_presence),
+        "plan_sha256": plan_sha256,
+        **fitted_to(fitted),
+    }
+    folder.write_json(folder.schema, setup)
+    return setup
+
+
+def save_method(folder: RunFolder, setup: Mapping[str, Any], method: Method, part: str = "") -> None:
+    """Write what a method learned; the file says which setup it belongs to."""
+    save_tensors(folder.weights(part), method.learned(), {"method": method.name, "setup": fingerprint(setup)})
+
+
+def load_run(path: str | Path) -> Run:
+    """A run from its folder; raises `UserError` for what is missing, broken, foreign or changed."""
+    folder = RunFolder(path)
+    if not folder.path.is_dir():
+        raise UserError(f"{path} is not a run folder")
+    setup = folder.read_json(folder.schema)
+    if setup.get("format") != FORMAT:
+        raise UserError(f"{folder.schema} has format {setup.get('format')!r}; this version reads {FORMAT}")
+    fitted = fitted_from(setup)
+    method = _loaded(folder, setup, fitted, setup["method"], "")
+    beside = folder.weights("reference").exists()
+    reference = _loaded(folder, setup, fitted, "ignore", "reference") if beside else None
+    return Run(folder=folder, setup=setup, fitted=fitted, method=method, reference=reference)
+
+
+def read_config(folder: RunFolder) -> RunConfig:
+    """The settings of a run."""
+    try:
+        content = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder.path} is not a run folder: it has no {folder.config.name}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{folder.config} is not readable YAML: {error}") from None
+    return config_from(RunConfig, content)
+
+
+def fingerprint(setup: Mapping[str, Any]) -> str:
+    """SHA-256 of a setup."""
+    return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()
+
+
+def _counted(presence: npt.NDArray[np.bool_]) -> list[Any]:
+    patterns, counts = np.unique(presence, axis=0, return_counts=True)
+    return [list(pair) for pair in zip(patterns.tolist(), counts.tolist(), strict=True)]
+
+
+def _loaded(folder: RunFolder, setup: Mapping[str, Any], fitted: Fitted, name: str, part: str) -> Method:
+    path = folder.weights(part)
+    learned, about = load_tensors(path)
+    if about.get("setup") != fingerprint(setup) or about.get("method") != name:
+        raise UserError(f"{path} belongs to another run than {folder.schema}; the two must stay together")
+    seen = np.asarray(setup["seen"], dtype=np.bool_)
+    method = build_method(name, fitted, config_from(Model, setup["model"]), seed=setup["seed"], seen=seen)
+    try:
+        method.restore(learned)
+    except ValueError as error:
+        raise UserError(f"{path} does not fit {folder.schema}: {error}") from None
+    return method.eval()
