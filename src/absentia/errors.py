@@ -8,7 +8,7 @@ from collections.abc import Iterable
 __all__ = ["BadCell", "UserError", "nearest"]
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """What was asked for cannot be done; the message says where, what, and what to do. Shown without a traceback."""
 
 

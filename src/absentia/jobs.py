@@ -22,6 +22,7 @@ import torch
 from absentia import __version__
 from absentia.config import RunConfig, config_to
 from absentia.data.absence import MaskPlan
+from absentia.data.catalog import CATALOG, load
 from absentia.data.infer import infer
 from absentia.data.rows import BadCellRecord, OnBad, Rows
 from absentia.data.schema import Schema, modality_from, target_from_flag
@@ -70,7 +71,9 @@ class Quiet:
     def validated(self, result: Validation, best: bool) -> None: ...
 
 
-def declared_schema(config: RunConfig, table: Table, say: Callable[[str], object]) -> Schema:
+def declared_schema(
+    config: RunConfig, table: Table, say: Callable[[str], object], *, need_target: bool = True
+) -> Schema:
     """The schema that the settings declare; what they leave open is inferred and said with its reason."""
     if config.modality:
         schema = Schema(
@@ -78,10 +81,10 @@ def declared_schema(config: RunConfig, table: Table, say: Callable[[str], object
             target=target_from_flag(config.target) if config.target else None,
         )
     else:
-        schema, reasons = infer(table, target=config.target)
+        schema, reasons = infer(table, target=config.target, need_target=need_target)
         for reason in reasons:
             say(str(reason))
-    if schema.target is None:
+    if schema.target is None and need_target:
         raise UserError("what is to be predicted? say --target COLUMN")
     split = config.split or schema.split or ("split" if "split" in table.columns else None)
     return replace(schema, id=config.id or schema.id or ("id" if "id" in table.columns else None), split=split)
@@ -93,6 +96,7 @@ def train_run(
     *,
     resume: bool = False,
     source: Any = None,
+    schema: Schema | None = None,
     plan: MaskPlan | None = None,
     watcher: Watcher | None = None,
     command: str | None = None,
@@ -100,17 +104,21 @@ def train_run(
     """Train a method (and the reference), score every pattern, write the run folder; returns report.json's content.
 
     source: the opened table or anything `open_table` takes, where it is not `config.table`.
+    schema: what its columns mean, where the settings do not say all of it.
     plan: the mask plan, where it is not a file. Raises `UserError` for everything a user can mend.
     """
     watcher = watcher or Quiet()
     folder = RunFolder(out)
     table = source if isinstance(source, Table) else open_table(config.table if source is None else source)
-    schema = declared_schema(config, table, watcher.say)
+    schema = schema or declared_schema(config, table, watcher.say)
     seen = survey(table, schema)
     if plan is None and config.plan:
         plan = MaskPlan.load(config.plan)
     folder.create(resume=resume)
-    identity = _identity(folder, config, plan, resume)
+    identity = _identity(folder, config, plan, seen, resume)
+    if resume and folder.report.exists():  # it is written last: nothing is left to do
+        _drop_checkpoints(folder)
+        return folder.read_json(folder.report)
     known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
     on_bad: OnBad = config.on_bad  # type: ignore[assignment]
     data = prepare(
@@ -140,9 +148,13 @@ def train_run(
     report["seconds"] |= {"train": seconds, "reference": reference_seconds}
     report["command"] = command or "absentia train " + shlex.join(sys.argv[2:])
     _write_report(folder, report)
+    _drop_checkpoints(folder)
+    return report
+
+
+def _drop_checkpoints(folder: RunFolder) -> None:
     for part in ("", "reference"):
         folder.checkpoint(part).unlink(missing_ok=True)
-    return report
 
 
 def evaluate_run(
@@ -161,10 +173,11 @@ def evaluate_run(
     """
     table = source if isinstance(source, Table) else open_table(source)
     schema = run.fitted.schema
-    schema = replace(schema, split=schema.split if schema.split in table.columns else None)
+    own = {role: getattr(schema, role) for role in ("id", "split") if getattr(schema, role) in table.columns}
+    schema = replace(schema, **({"id": None, "split": None} | own))
     seen = survey(table, schema)
     index = _rows_of_part(seen, schema, part, table.name)
-    presence = seen.presence if plan is None else plan.apply(seen.ids, seen.presence, list(seen.split))
+    presence = seen.presence if plan is None else seen.presence & _kept(plan, seen, schema)
     rows = rows_of(
         table,
         run.fitted,
@@ -183,6 +196,25 @@ def evaluate_run(
         "table": table.name,
         "bad_cells": _bad(rows.bad, on_bad),
     }
+
+
+def own_table(run: Run, plan: MaskPlan | None) -> tuple[Table, MaskPlan | None]:
+    """The table that a run was trained on, and its mask plan unless another one is given."""
+    config = read_config(run.folder)
+    table = open_table(load(config.table) if config.table in CATALOG else config.table)
+    if plan is None and run.folder.plan.exists():
+        plan = MaskPlan.load(run.folder.plan)
+    return table, plan
+
+
+def _kept(plan: MaskPlan, seen: Survey, schema: Schema) -> Bools:
+    """What the plan keeps of the run's modalities, bool (N, M); it may speak of more than the run learned."""
+    everything = np.ones((len(seen.ids), len(plan.modalities)), dtype=np.bool_)
+    kept = plan.apply(seen.ids, everything, list(seen.split))
+    for name in schema.names:
+        if name not in plan.modalities:
+            raise UserError(f"the mask plan says nothing about {name!r}; {nearest(name, plan.modalities)}")
+    return kept[:, [plan.modalities.index(name) for name in schema.names]]
 
 
 def _rows_of_part(seen: Survey, schema: Schema, part: str | None, name: str) -> npt.NDArray[np.int64]:
@@ -277,16 +309,16 @@ def _report(
 
 def _write_report(folder: RunFolder, report: Mapping[str, Any]) -> None:
     lines = folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
-    folder.write_json(folder.report, report)
     folder.write_text(folder.page, render(report, [json.loads(line) for line in lines]))
+    folder.write_json(folder.report, report)
 
 
-def _identity(folder: RunFolder, config: RunConfig, plan: MaskPlan | None, resume: bool) -> str:
+def _identity(folder: RunFolder, config: RunConfig, plan: MaskPlan | None, seen: Survey, resume: bool) -> str:
     """Hash of what decides the weights; a resumed run must have the same settings."""
-    content = config_to(config)
+    content = json.loads(json.dumps(config_to(config)))
     if resume and folder.config.exists():
-        before = config_to(read_config(folder))
-        changed = [key for key in content if content[key] != before[key]]
+        before, now = _flat(json.loads(json.dumps(config_to(read_config(folder))))), _flat(content)
+        changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         if changed:
             raise UserError(
                 f"{folder.path} was started with another {' and '.join(changed)}; resume with the same settings, "
@@ -295,13 +327,32 @@ def _identity(folder: RunFolder, config: RunConfig, plan: MaskPlan | None, resum
     folder.write_yaml(folder.config, content)
     decisive = {k: v for k, v in content.items() if k not in ("patterns", "reference")}
     decisive["plan"] = plan.sha256 if plan else None
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
+    for part in (repr(seen.ids), repr(seen.target), repr(seen.split.tolist())):
+        digest.update(part.encode())
+    digest.update(seen.presence.tobytes())
+    return digest.hexdigest()
+
+
+def _flat(content: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    out: dict[str, Any] = {}
+    for key, value in content.items():
+        inner = isinstance(value, Mapping) and value
+        out |= _flat(value, f"{where}{key}.") if inner else {where + key: value}
+    return out
 
 
 def _plan_rates(plan: MaskPlan | None, seen: Survey, data: Prepared) -> dict[str, Any] | None:
     if plan is None:
         return None
-    return {"about": plan.about, "splits": plan.realised()}
+    rates = plan.realised(seen.ids, seen.presence, list(seen.split))
+    return {
+        "about": plan.about,
+        "asked": {split: found["asked"] for split, found in rates.items()},
+        "realised": {split: found["together"] for split, found in rates.items()},
+        "emptied": {split: found["emptied"] for split, found in rates.items()},
+    }
 
 
 def _bad(bad: Sequence[BadCellRecord], policy: str) -> dict[str, Any]:

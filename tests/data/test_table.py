@@ -14,9 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from absentia.data import files
+from absentia.data import table as table_room
 from absentia.data.table import Table, open_table
 from absentia.errors import UserError
 
@@ -138,6 +141,45 @@ def test_a_changed_file_is_read_again(tmp_path: Path, monkeypatch: pytest.Monkey
     for content in ("a,b\n1,2\n", "a,b\n3,4\n5,6\n"):
         path.write_text(content)
         assert rows(open_table(path))[0]["a"] == int(content[4])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    size=st.integers(1, 50),
+    index=st.lists(st.integers(0, 10_000), max_size=20),
+)
+def test_chunks_and_rows_of_any_number_of_parts(sizes: list[int], size: int, index: list[int]) -> None:
+    numbers = iter(range(sum(sizes)))
+    parts = {
+        f"s{i}": datasets.Dataset.from_dict({"n": [next(numbers) for _ in range(rows)]}) for i, rows in enumerate(sizes)
+    }
+    table = open_table(datasets.DatasetDict(parts))
+    lengths = [chunk.num_rows for chunk in table.chunks(size)]
+    assert sum(lengths) == len(table) == sum(sizes) and set(lengths[:-1]) <= {size}
+    assert [row["n"] for row in rows(table, size)] == list(range(sum(sizes)))
+    chosen = [i % len(table) for i in index]
+    assert table.take(np.array(chosen, dtype=np.int64)).column("n").to_pylist() == chosen
+
+
+def test_chunks_of_large_rows_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_room, "_STEP_BYTES", 1 << 16)
+    monkeypatch.setattr(table_room, "_CHUNK_BYTES", 1 << 18)
+    pq.write_table(pa.table({"x": [bytes(10_000)] * 500}), tmp_path / "t.parquet", use_dictionary=False)
+    for streaming in (False, True):
+        chunks = list(open_table(tmp_path / "t.parquet", streaming=streaming).chunks(400))
+        assert sum(chunk.num_rows for chunk in chunks) == 500
+        assert max(chunk.nbytes for chunk in chunks) < (1 << 18) + (1 << 16) * 2
+
+
+def test_streaming_holds_a_small_part_of_a_file_with_one_row_group(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).bytes(64 << 20)
+    data = pa.table({"x": [noise[i : i + 4096] for i in range(0, len(noise), 4096)]})
+    pq.write_table(data, tmp_path / "t.parquet", compression="none", use_dictionary=False)
+    del data
+    before = pa.total_allocated_bytes()
+    table = open_table(tmp_path / "t.parquet", streaming=True)
+    assert max(pa.total_allocated_bytes() - before for _ in table.chunks()) < len(noise) / 2
 
 
 def test_root_is_the_folder_of_the_file(tmp_path: Path) -> None:
@@ -288,6 +330,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         ("t.flac", b"fLaC", "is a sound, not a table"),
         ("t.xlsx", b"PK\x03\x04", "save the sheet as CSV"),
         ("t.csb", b"a,b\n", r"did you mean '\.csv'"),
+        ("t.csv.gz", b"\x1f\x8b broken", "cannot be read"),
         ("t.jsonl", b"", "is empty"),
         ("t.jsonl", b'{"a": 1}\n{"a": 2\n', "line 2, character"),
         ("t.jsonl", b'{"a": 1}\n\n[2]\n', "line 3: .* not an object"),
@@ -311,8 +354,11 @@ def test_a_truncated_parquet_file(tmp_path: Path) -> None:
         open_table(tmp_path / "t.parquet")
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-def test_a_parquet_file_damaged_in_the_middle(tmp_path: Path, streaming: bool) -> None:
+@pytest.mark.parametrize(("streaming", "small"), [(False, 1 << 30), (False, 0), (True, 0)])
+def test_a_parquet_file_damaged_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool, small: int
+) -> None:
+    monkeypatch.setattr(files, "SMALL", small)
     path = tmp_path / "t.parquet"
     noise = np.random.default_rng(0).bytes(400_000)
     data = pa.table({"x": [noise[i : i + 100] for i in range(0, 400_000, 100)]})
@@ -348,7 +394,7 @@ def test_a_stream_that_changes_its_types() -> None:
         yield from ({"x": i} for i in range(1000))
         yield {"x": "word"}
 
-    with pytest.raises(UserError, match="rows 900 to 1000 of the stream"):
+    with pytest.raises(UserError, match=r"rows \d+ to 1000 of the stream"):
         list(open_table(datasets.IterableDataset.from_generator(generate)).chunks(900))
 
 

@@ -169,7 +169,7 @@ class MaskPlan:
         """
         if presence is not None:
             _check_shape(presence, len(ids), self.modalities, "presence")
-        where = self._find(ids, splits)
+        where = None if presence is None else self._find(ids, splits)
         split_of = np.asarray(self.splits, dtype=object)
         report: dict[str, dict[str, Any]] = {}
         for split in sorted({*self._places, *self.about.get("splits", {})}):
@@ -178,7 +178,7 @@ class MaskPlan:
             asked = Rule(**rule).asked(self.modalities) if rule else None
             planned = rates(self.keep[mine], self.modalities)
             report[split] = {"entities": int(mine.sum()), "asked": asked, "planned": planned}
-            if presence is not None:
+            if presence is not None and where is not None:
                 rows = mine[where]
                 report[split] |= beside_nature(presence[rows], self.keep[where[rows]], self.modalities)
         return report
@@ -208,7 +208,7 @@ class MaskPlan:
         elif isinstance(splits, str):
             found = [self._places.get(splits, {}).get(name) for name in ids]
         else:
-            found = [self._places.get(s, {}).get(name) for s, name in zip(splits, ids, strict=True)]
+            found = [self._places.get(s, {}).get(name) for s, name in zip(_of_rows(splits, len(ids)), ids, strict=True)]
         if None in found:
             raise UserError(self._stranger([name for name, row in zip(ids, found, strict=True) if row is None]))
         rows = np.asarray(found, dtype=np.int64)
@@ -236,7 +236,10 @@ def _rows_by_split(splits: Splits, size: int) -> dict[str, Ints]:
 
 
 def _of_rows(splits: Splits, size: int) -> list[str]:
-    return [splits] * size if isinstance(splits, str) else list(map(str, splits))
+    names = [splits] * size if isinstance(splits, str) else list(map(str, splits))
+    if len(names) != size:
+        raise UserError(f"there are {len(names)} splits for {size} rows")
+    return names
 
 
 def _checked(modalities: Sequence[str]) -> tuple[str, ...]:

@@ -46,6 +46,14 @@ class Check(NamedTuple):
         return abs(self.found - self.asked) <= self.within
 
 
+class Entities(NamedTuple):
+    """Made-up ones: ids, and by column their values and the scores of those, each (N,)."""
+
+    ids: list[str]
+    values: dict[str, Floats]
+    scores: dict[str, Floats]
+
+
 def self_test(size: int = 10_000, seed: int = 0, plans: int = 5) -> list[Check]:
     """Draw plans for `size` made-up entities by every mechanism and every kind of rate, and look at them.
 
@@ -56,8 +64,9 @@ def self_test(size: int = 10_000, seed: int = 0, plans: int = 5) -> list[Check]:
     """
     figures: dict[str, list[Check]] = {}
     for number in range(plans):
+        entities = _entities(size, seed + number)
         for rule in _rules():
-            for check in _figures(rule, size, seed + number):
+            for check in _figures(rule, entities, seed + number):
                 figures.setdefault(check.what, []).append(check)
     return [c[0]._replace(found=float(np.mean([check.found for check in c]))) for c in figures.values()]
 
@@ -66,13 +75,15 @@ def strength_seen(absent: Bools, score: Floats, m: int) -> float:
     """How strongly the absence of modality `m` depends on a score (N,): the estimate of a rule's `strength`.
 
     A logistic regression of absent[:, m] (absent: bool (N, M)) on the score, among the rows that keep something
-    else, with an intercept for each pattern of the other modalities.
+    else, with an intercept for each pattern of the other modalities. NaN where it is never, or always, absent.
     """
     others = np.delete(absent, m, axis=1)
     rows = ~others.all(axis=1)
     _, rest = np.unique(others[rows], axis=0, return_inverse=True)
     y, groups = absent[rows, m], [rest == k for k in range(rest.max() + 1)]
     groups = [group for group in groups if 0 < y[group].mean() < 1]  # the others say nothing
+    if not groups:
+        return np.nan
     telling = np.any(groups, axis=0)
     x = np.stack([score[rows], *groups], axis=1)[telling]
     return float(solve(lambda beta: _moments(x, beta), x.T @ y[telling] / len(x), np.zeros(x.shape[1]))[0])
@@ -94,18 +105,22 @@ def _rules() -> list[Rule]:
     ]
 
 
-def _figures(rule: Rule, size: int, seed: int) -> Iterator[Check]:
+def _entities(size: int, seed: int) -> Entities:
     ids = [f"entity {i:09}" for i in range(size)]  # as the plan sorts them
     columns = (OBSERVED, *MODALITIES)
     values = {name: 100 * entity_uniform(ids, "self-test", seed, name) ** 2 for name in columns}
-    everything = {"modalities": MODALITIES, "splits": "all", "ids": ids}
-    plan = MaskPlan.draw(**everything, rules={"all": rule}, seed=seed, values=values)
+    return Entities(ids, values, {name: normal_scores(column, name) for name, column in values.items()})
+
+
+def _figures(rule: Rule, entities: Entities, seed: int) -> Iterator[Check]:
+    ids, values, scores = entities
+    plan = MaskPlan.draw(modalities=MODALITIES, splits="all", ids=ids, rules={"all": rule}, seed=seed, values=values)
     kind = next(name for name in ("p_absent", "p_incomplete", "patterns") if getattr(rule, name) is not None)
     about = f"{rule.mechanism} by {kind}"
     yield from _rates(plan, about)
     for m, modality in enumerate(MODALITIES):
         for column in (OBSERVED, modality):
-            found = strength_seen(~plan.keep, normal_scores(values[column], column), m)
+            found = strength_seen(~plan.keep, scores[column], m)
             asked = STRENGTH if CAUSE[rule.mechanism].get(modality) == column else 0.0
             yield Check(f"{about}: strength of {modality} on {column}", asked, found, WITHIN_STRENGTH)
 

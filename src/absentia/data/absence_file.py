@@ -67,7 +67,7 @@ def read_plan(path: Path) -> tuple[dict[str, Any], str]:
         "keep": np.stack(keep, axis=1),
         "about": header["about"],
     }
-    return parts, header["sha256"]
+    return parts, str(header.get("sha256"))
 
 
 def _header(path: Path, table: pa.Table) -> dict[str, Any]:
@@ -80,7 +80,8 @@ def _header(path: Path, table: pa.Table) -> dict[str, Any]:
         raise UserError(f"{path}: the mask plan's metadata cannot be read; draw it again") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise UserError(f"{path}: a mask plan of another version of absentia (this one reads format {FORMAT})")
-    if not {"modalities", "about", "sha256"} <= header.keys():
+    names, about = header.get("modalities"), header.get("about")
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names) and isinstance(about, dict)):
         raise UserError(f"{path}: the mask plan's metadata is incomplete; draw it again")
     return header
 

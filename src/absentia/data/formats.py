@@ -15,7 +15,7 @@ from absentia.data.sniff import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from absentia.data.storage import merge_schemas, plain
 from absentia.errors import UserError, nearest
 
-__all__ = ["SUFFIXES", "format_of", "known_rows", "read_features", "read_tables"]
+__all__ = ["SUFFIXES", "format_of", "is_table", "known_rows", "read_features", "read_tables"]
 
 SUFFIXES = {
     ".csv": "csv",

@@ -1,4 +1,4 @@
-"""Parquet files, a thousand rows at a time: memory depends on the size neither of files nor of row groups."""
+"""Parquet files, a few megabytes at a time: memory depends on the size neither of files nor of row groups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from absentia.errors import UserError
 
 __all__ = ["parquet_rows", "parquet_schemas", "parquet_tables"]
 
-_ROWS = 1024
+_ROWS = 1024  # read at once, or fewer when rows are large
+_BYTES = 16 << 20
 _BUFFER = 1 << 20
 
 
@@ -44,11 +45,16 @@ def parquet_tables(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
     row = 0
     try:
         with _open(path) as file:
-            for batch in file.iter_batches(batch_size=_ROWS):
+            for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata)):
                 yield pa.Table.from_batches([batch])
                 row += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is damaged after row {row}: {error}") from error
+
+
+def _rows_at_once(about: pq.FileMetaData) -> int:
+    total = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+    return max(1, min(_ROWS, _BYTES * about.num_rows // max(1, total)))
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -79,6 +79,9 @@ def _plain_type(dtype: pa.DataType) -> pa.DataType:
         return _plain_type(dtype.storage_type)
     if pa.types.is_dictionary(dtype):
         return _plain_type(dtype.value_type)
+    if is_media(dtype):  # a column without any bytes, or without any path, still has room for them
+        fields = [dtype.field(i) for i in range(dtype.num_fields)]
+        return pa.struct([MEDIA.field(f.name) if pa.types.is_null(f.type) else f for f in fields])
     if pa.types.is_string_view(dtype):
         return pa.large_string()
     return pa.large_binary() if pa.types.is_binary_view(dtype) else dtype

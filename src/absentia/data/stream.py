@@ -21,7 +21,7 @@ def stream_features(dataset: datasets.IterableDataset, name: str) -> datasets.Fe
     """Columns and types of a stream; raises UserError if it has no rows."""
     if dataset.features is not None:
         return dataset.features
-    rows = list(islice(dataset, _HEAD))
+    rows = list(islice(dataset.with_format(None), _HEAD))
     if not rows:
         raise UserError(f"{name} has no rows")
     return table_in_memory(rows).features

@@ -27,6 +27,8 @@ from absentia.errors import UserError, nearest
 __all__ = ["SPLIT", "Table", "open_table"]
 
 SPLIT = "split"
+_STEP = 256  # rows read at once, or fewer when they are large
+_STEP_BYTES, _CHUNK_BYTES = 16 << 20, 64 << 20
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -40,14 +42,17 @@ class Table:
 
     def __init__(self, parts: Sequence[Part], *, name: str, root: Path | None = None) -> None:
         self.name, self.root = name, root
-        self._parts = [replace(part, dataset=part.dataset.with_format("arrow")) for part in parts]
+        self._parts = [_raw(part) for part in parts]
         self.streaming = any(isinstance(part.dataset, datasets.IterableDataset) for part in parts)
         self._features = [_features(part, name) for part in parts]
         self.class_names = _class_names(self._features, name)
         self._schema = _schema(self._features, name, with_split=any(part.split for part in parts))
         self.columns: dict[str, pa.DataType] = {field.name: field.type for field in self._schema}
-        if next(self.chunks(1), None) is None:
+        self._step = 16
+        first = next(self.chunks(self._step), None)
+        if first is None:
             raise UserError(f"{name} has no rows")
+        self._step = max(1, min(_STEP, _STEP_BYTES * first.num_rows // max(1, first.nbytes)))
 
     def __len__(self) -> int:
         """Number of rows; a stream that does not say how long it is gets read once, to count."""
@@ -74,7 +79,10 @@ class Table:
         return table if len(where) < 2 else table.take(np.argsort(np.concatenate(where), kind="stable"))
 
     def chunks(self, size: int = 1024) -> Iterator[pa.Table]:
-        """All rows in order, at most `size` at a time; only one chunk is in memory."""
+        """All rows in order, `size` at a time, or fewer where they are large: one chunk is in memory, never all."""
+        return _joined(self._small_chunks(min(size, self._step)), size)
+
+    def _small_chunks(self, size: int) -> Iterator[pa.Table]:
         for part, features in zip(self._parts, self._features, strict=True):
             for table in _part_chunks(part, features, size):
                 yield self._plain(table, part.split)
@@ -151,6 +159,12 @@ def _missing(path: Path) -> str:
     return f"there is no file {path}; {nearest(path.name, beside)}"
 
 
+def _raw(part: Part) -> Part:
+    if isinstance(part.dataset, datasets.IterableDataset):
+        return part
+    return replace(part, dataset=part.dataset.with_format("arrow"))  # gives rows as they are stored
+
+
 def _features(part: Part, name: str) -> datasets.Features:
     if isinstance(part.dataset, datasets.IterableDataset):
         return stream_features(part.dataset, name)
@@ -171,6 +185,24 @@ def _schema(features: Sequence[datasets.Features], name: str, *, with_split: boo
     if with_split and SPLIT not in schema.names:
         schema = schema.append(pa.field(SPLIT, pa.string()))
     return schema
+
+
+def _joined(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Tables put together until they have `size` rows or are large."""
+    waiting: list[pa.Table] = []
+    rows = held = 0
+    for table in tables:
+        while rows + table.num_rows >= size:
+            yield pa.concat_tables([*waiting, table.slice(0, size - rows)])
+            table, waiting, rows, held = table.slice(size - rows), [], 0, 0
+        if table.num_rows:
+            waiting.append(table)
+            rows, held = rows + table.num_rows, held + table.nbytes
+        if held >= _CHUNK_BYTES:
+            yield pa.concat_tables(waiting)
+            waiting, rows, held = [], 0, 0
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _part_chunks(part: Part, features: datasets.Features, size: int) -> Iterator[pa.Table]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from absentia.errors import UserError
+from absentia.evaluate.comparable import differing, here
 from absentia.evaluate.ranking import pattern_words
 from absentia.evaluate.terminal import legend, printable, squares
-from absentia.evaluate.wording import Scale, clean, finite, metric_words, short, value_words
+from absentia.evaluate.wording import Scale, clean, finite, metric_words, short
 
 __all__ = ["Comparison", "Row", "compare"]
 
@@ -55,9 +56,8 @@ class Comparison:
         for warning in self.warnings:
             yield Text(f"Warning: {warning}", style="bold yellow")
         same = len(set(self.metrics)) == 1
-        yield Text(
-            f"{metric_words(self.metrics[0])}; differences are to the first run, above zero is better." if same else ""
-        )
+        if same:
+            yield Text(f"{metric_words(self.metrics[0])}; differences are to the first run, above zero is better.")
         yield legend(self.modalities)[1]
         for start in range(1, max(2, len(self.names)), RUNS_BESIDE - 1):
             yield self._table([0, *range(start, min(start + RUNS_BESIDE - 1, len(self.names)))], name_metrics=not same)
@@ -85,7 +85,7 @@ def compare(reports: Sequence[Mapping[str, Any]], names: Sequence[str] | None = 
         raise UserError("There is no run to compare: give at least one run folder with a report.json.")
     reports = [clean(report) for report in reports]
     modalities = tuple(dict.fromkeys(name for report in reports for name in report["modalities"]))
-    patterns = dict.fromkeys(_here(row) for report in reports for row in report["patterns"])
+    patterns = dict.fromkeys(here(row) for report in reports for row in report["patterns"])
     rows = [_row(pattern, modalities, reports) for pattern in patterns]
     higher = bool(reports[0]["higher_is_better"])
     return Comparison(
@@ -96,16 +96,14 @@ def compare(reports: Sequence[Mapping[str, Any]], names: Sequence[str] | None = 
         summary=tuple(
             _line(key, None, [finite(report.get(key)) for report in reports], reports) for key in ("mean", "worst")
         ),
-        warnings=tuple(_warnings(reports)),
+        warnings=tuple(differing(reports)),
     )
 
 
 def _names(reports: Sequence[Mapping[str, Any]], given: Sequence[str] | None) -> tuple[str, ...]:
-    wanted = (
-        [clean(name) for name in given]
-        if given is not None
-        else [f"{report['method']}, seed {report.get('seed')}" for report in reports]
-    )
+    wanted = [f"{report['method']}, seed {report.get('seed')}" for report in reports]
+    if given is not None:
+        wanted = [clean(str(name)) for name in given]
     if len(wanted) != len(reports):
         raise UserError(f"{len(reports)} runs were given with {len(wanted)} names: give one name for each run.")
     seen: Counter[str] = Counter()
@@ -116,13 +114,9 @@ def _names(reports: Sequence[Mapping[str, Any]], given: Sequence[str] | None) ->
     return tuple(named)
 
 
-def _here(row: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(name for name, here in row["present"].items() if here)
-
-
 def _row(pattern: frozenset[str], modalities: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> Row:
     present = {name: name in pattern for name in modalities}
-    found = [next((row for row in report["patterns"] if _here(row) == pattern), None) for report in reports]
+    found = [next((row for row in report["patterns"] if here(row) == pattern), None) for report in reports]
     return _line(
         pattern_words(present),
         present,
@@ -160,50 +154,3 @@ def _cell(row: Row, run: int, scale: Scale) -> Text:
             style="cyan" if difference > 0 else "yellow" if difference < 0 else "dim",
         )
     return text
-
-
-def _warnings(reports: Sequence[Mapping[str, Any]]) -> list[str]:
-    checks: list[tuple[str, Callable[[Mapping[str, Any]], Any], str]] = [
-        (
-            "metrics",
-            lambda report: metric_words(report["metric"]),
-            "their figures cannot be compared, so no difference is shown",
-        ),
-        (
-            "targets",
-            lambda report: value_words((report.get("target") or {}).get("column"), 40),
-            "they answer different questions",
-        ),
-        ("classes", lambda report: _classes(report), "they answer different questions"),
-        (
-            "mask plans",
-            lambda report: short(report.get("plan_sha256") or "none", 12),
-            "other rows had other holes, so a difference may come from the plan",
-        ),
-        ("test rows", _test_rows, "they were not tested on the same rows"),
-        (
-            "modalities",
-            lambda report: value_words(sorted(report["modalities"]), 80),
-            "patterns that only some of them know have gaps",
-        ),
-    ]
-    return [
-        f"the {what} differ ({' / '.join(str(value) for value in distinct)}): {why}."
-        for what, read, why in checks
-        if len(distinct := list(dict.fromkeys(read(report) for report in reports))) > 1
-    ]
-
-
-def _classes(report: Mapping[str, Any]) -> str:
-    classes = (report.get("target") or {}).get("classes") or []
-    return f"{len(classes)}: {value_words(sorted(str(name) for name in classes), 60)}" if classes else "none"
-
-
-def _test_rows(report: Mapping[str, Any]) -> str:
-    rows = ((report.get("splits") or {}).get("test") or {}).get("rows")
-    counts = {finite(row.get("n")) for row in report["patterns"]} - {None}
-    return (
-        f"{rows:,}"
-        if rows is not None
-        else " and ".join(f"{count:,.0f}" for count in sorted(filter(None, counts))[:3]) or "unknown"
-    )

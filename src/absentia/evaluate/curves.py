@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from absentia.evaluate.wording import finite
+from absentia.evaluate.wording import clean, finite
 
 __all__ = ["Curve", "Curves", "curves"]
 
@@ -91,7 +91,7 @@ def _one_axis(metrics: Sequence[Event]) -> tuple[list[dict[str, Any]], list[tupl
     """Events with a step "x" that never jumps back: a stage that counts from zero begins where the last ended."""
     latest: dict[str, dict[tuple[float, str], Event]] = defaultdict(dict)
     for event in metrics:
-        latest[str(event.get("stage", ""))][finite(event.get("step")) or 0.0, str(event.get("event"))] = event
+        latest[clean(str(event.get("stage", "")))][finite(event.get("step")) or 0.0, str(event.get("event"))] = event
     events: list[dict[str, Any]] = []
     stages: list[tuple[str, float]] = []
     for stage, steps in latest.items():
@@ -108,7 +108,8 @@ def _parts(train: Sequence[Event]) -> dict[str, Curve]:
     if len(names) < 2:
         return {}
     return {
-        name: Curve.of((event["x"], (event.get("losses") or {}).get(name)) for event in train) for name in names[:PARTS]
+        clean(name): Curve.of((event["x"], (event.get("losses") or {}).get(name)) for event in train)
+        for name in names[:PARTS]
     }
 
 

@@ -77,24 +77,24 @@ def _example(
         "predicted": predicted,
         "probability": probability,
         "right": right,
-        "cells": {n: _cell(rows, n, position) for n, p in zip(names, pattern, strict=True) if p},
+        "cells": {n: _cell(rows, n, position) for n, there in zip(names, present, strict=True) if there},
     }
 
 
-def _said(p: npt.NDArray[np.float64], codec: TargetCodec) -> tuple[str, float | None]:
+def _said(p: npt.NDArray[np.float64], codec: TargetCodec) -> tuple[str | float, float | None]:
     if codec.target.kind == "class":
         return codec.target.classes[int(p.argmax())], float(p.max())
     if codec.target.kind == "labels":
         return ", ".join(c for c, x in zip(codec.target.classes, p, strict=True) if x >= 0.5) or "none", None
-    return f"{float(codec.number(p[:1])[0]):.4g}", None
+    return float(codec.number(p[:1])[0]), None
 
 
-def _truth(target: Any, codec: TargetCodec) -> str:
+def _truth(target: Any, codec: TargetCodec) -> str | float:
     if codec.target.kind == "class":
         return codec.target.classes[int(target)]
     if codec.target.kind == "labels":
         return ", ".join(c for c, x in zip(codec.target.classes, target, strict=True) if x > 0.5) or "none"
-    return f"{float(codec.number(np.asarray([target]))[0]):.4g}"
+    return float(codec.number(np.asarray([target]))[0])
 
 
 def _cell(rows: Rows, name: str, position: int) -> dict[str, str]:

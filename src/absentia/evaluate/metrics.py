@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import pearsonr
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from absentia.data.target import TargetCodec
 
@@ -17,6 +15,7 @@ __all__ = ["Scores", "goodness_sign", "main_metric", "resampled_interval", "scor
 
 Array = npt.NDArray[np.float64]
 RESAMPLES = 1000
+AT_ONCE = 20_000_000  # weights in memory
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,24 @@ def score(
     return Scores(metrics[name], low, high, metrics)
 
 
-def resampled_interval(ids: Sequence[str], statistic: Callable[[Array], Array]) -> tuple[float, float]:
-    """2.5 % and 97.5 % quantiles of a statistic under resampled entities.
+def resampled_interval(
+    ids: Sequence[str], statistic: Callable[[Array], Array]
+) -> tuple[float, float] | tuple[None, None]:
+    """2.5 % and 97.5 % quantiles of a statistic under resampled entities; None where it is never defined.
 
     `statistic` takes weights (R, n) of the rows and gives (R,) values. The draws are always the same ones.
     """
     _, entity = np.unique(np.asarray(ids, dtype=np.str_), return_inverse=True)
     count = int(entity.max()) + 1
-    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    values = statistic(draws[:, entity].astype(np.float64))
-    low, high = np.nanquantile(values, [0.025, 0.975])
+    rng, shares = np.random.default_rng(0), np.full(count, 1 / count)
+    block = max(1, min(RESAMPLES, AT_ONCE // len(entity)))
+    sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
+    draws = (rng.multinomial(count, shares, size=size) for size in sizes)
+    values = np.concatenate([statistic(part[:, entity].astype(np.float64)) for part in draws])
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None, None
+    low, high = np.quantile(defined, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -92,7 +99,7 @@ def _class(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec) 
     counts = _counts(predicted[:, None] == classes, np.asarray(target)[:, None] == classes)
     return {
         "accuracy": float((predicted == target).mean()),
-        "macro_f1": float(_macro_f1(*(part.sum(axis=0)[None] for part in counts))[0]),
+        "macro_f1": _defined(_macro_f1(*(part.sum(axis=0)[None] for part in counts))[0]),
         "auroc": _auroc(answers, np.asarray(target)[:, None] == classes),
     }
 
@@ -101,7 +108,7 @@ def _labels(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec)
     truth = np.asarray(target) > 0.5
     counts = _counts(answers >= 0.5, truth)
     return {
-        "macro_f1": float(_macro_f1(*(part.sum(axis=0)[None] for part in counts))[0]),
+        "macro_f1": _defined(_macro_f1(*(part.sum(axis=0)[None] for part in counts))[0]),
         "accuracy": float(((answers >= 0.5) == truth).mean()),
         "auroc": _auroc(answers, truth),
     }
@@ -111,10 +118,9 @@ def _number(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec)
     learned, truth = answers[:, 0].astype(np.float64), np.asarray(target, dtype=np.float64)
     wrong = np.abs(codec.number(learned) - codec.number(truth))
     spread = float(((truth - truth.mean()) ** 2).sum())
-    varied = len(truth) > 1 and learned.std() > 0 and truth.std() > 0
     return {
         "mae": float(wrong.mean()),
-        "correlation": float(pearsonr(learned, truth).statistic) if varied else None,
+        "correlation": _correlation(learned, truth),
         "r2": 1 - float(((learned - truth) ** 2).sum()) / spread if spread > 0 else None,
     }
 
@@ -126,17 +132,38 @@ def _counts(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> t
 
 
 def _macro_f1(hit: Array, extra: Array, missed: Array) -> Array:
-    """(R,) from counts (R, K): mean over the classes that occur in truth or answer; others have no F1."""
+    """(R,) from counts (R, K): mean over the classes that occur in truth or answer; others have no F1.
+
+    NaN where no class occurs at all.
+    """
     total = 2 * hit + extra + missed
-    f1 = np.divide(2 * hit, total, out=np.full_like(hit, np.nan), where=total > 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no class at all: NaN is the answer
-        return np.asarray(np.nanmean(f1, axis=1))
+    f1 = np.divide(2 * hit, total, out=np.zeros_like(hit), where=total > 0)
+    classes = (total > 0).sum(axis=1)
+    mean: Array = np.divide(f1.sum(axis=1), classes, out=np.full(len(f1), np.nan), where=classes > 0)
+    return mean
 
 
 def _auroc(answers: Array, truth: npt.NDArray[np.bool_]) -> float | None:
-    """Mean over the classes that have both kinds of rows; None where there is none."""
+    """Mean over the classes that have both kinds of rows; None where there is none.
+
+    The share of pairs of a right and a wrong row that are ordered well, equal ones counted half: from the ranks.
+    """
     both = truth.any(axis=0) & ~truth.all(axis=0)
     if not both.any():
         return None
-    return float(np.mean([roc_auc_score(truth[:, k], answers[:, k]) for k in np.flatnonzero(both)]))
+    ranks, right = rankdata(answers[:, both], axis=0), truth[:, both]
+    count = right.sum(axis=0)
+    above = (ranks * right).sum(axis=0) - count * (count + 1) / 2
+    return float((above / (count * (len(right) - count))).mean())
+
+
+def _correlation(learned: Array, truth: Array) -> float | None:
+    """Pearson's; None where one of the two is constant as far as its digits go."""
+    x, y = (a - a.mean() for a in (learned, truth))
+    if any(np.abs(d).max() <= 1e-12 * np.abs(a).max() for d, a in ((x, learned), (y, truth))):
+        return None
+    return float((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)))
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

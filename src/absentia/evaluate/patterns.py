@@ -91,8 +91,8 @@ def validate(method: Method, stage: Stage, rows: Rows, patterns: Bools, codec: T
 
 
 def _answered(method: Method, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    output = method(batch)
-    return probabilities(output.scores, method.parts.codec), output.uncertainty.float()
+    output = method(batch.to(method.prior.device))
+    return probabilities(output.scores, method.parts.codec).cpu(), output.uncertainty.float().cpu()
 
 
 def _stacked(parts: list[tuple[torch.Tensor, torch.Tensor]], method: Method) -> tuple[torch.Tensor, torch.Tensor]:

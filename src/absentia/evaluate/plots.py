@@ -103,7 +103,7 @@ def _draw_side(axes: Axes, columns: Columns, side: Side) -> None:
     line: dict[str, Any] = {"linestyle": side.dashes, "linewidth": 2}
     means = [float(np.mean(values)) for values in columns.values()]
     axes.plot([absent + side.shift for absent in columns], means, color=side.colour, zorder=2, **line)
-    axes.plot([], [], markersize=5.5, label=short(side.label, 24), **line, **look)  # what the legend shows
+    axes.plot([], [], markersize=5.5, label=short(side.label, 16), **line, **look)  # what the legend shows
 
 
 def _swarm(values: Sequence[float], *, near: float, step: float = 0.05, widest: int = 3) -> list[float]:

@@ -22,7 +22,7 @@ from absentia.evaluate.wording import Scale, clean, finite, metric_words, short
 
 __all__ = ["render"]
 
-LONGEST_COMMAND = 20_000
+LONGEST_COMMAND, MOST_NOTES = 20_000, 12
 OPTIONAL = {"reference_method": None, "target": None}
 Json = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ def render(report: Json, metrics: Sequence[Json]) -> str:
     request and every script but its own.
     """
     report = {**OPTIONAL, **clean(report)}
-    training, reference = (curves(clean(list(metrics)), part) for part in ("method", "reference"))
+    training, reference = (curves(metrics, part) for part in ("method", "reference"))
     environment = Environment(
         autoescape=True,
         loader=FileSystemLoader(Path(__file__).parent),
@@ -51,7 +51,7 @@ def render(report: Json, metrics: Sequence[Json]) -> str:
         report=report,
         metric=metric_words(report["metric"]),
         headline=headline(report),
-        notes=sections.listed(short(note, 600) for note in report.get("notes") or []),
+        notes=sections.listed((short(note, 600) for note in report.get("notes") or []), MOST_NOTES),
         command=str(report.get("command") or "")[:LONGEST_COMMAND],
         figures=_figures(report, training, reference),
         said=_said(report, training),

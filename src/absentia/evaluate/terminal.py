@@ -82,10 +82,8 @@ class PatternTable:
         rows = ranked(self.report)
         if len(rows) <= MOST_ROWS:
             return rows
-        full = full_row(self.report)
-        return rows[:WORST_ROWS] + (
-            [full] if full is not None and all(row is not full for row in rows[:WORST_ROWS]) else []
-        )
+        full, worst = full_row(self.report), rows[:WORST_ROWS]
+        return worst if full is None or any(row is full for row in worst) else [*worst, full]
 
     def _table(self, leave_out: Sequence[str]) -> Table:
         columns = [column for column in self._columns() if column not in leave_out]
@@ -95,10 +93,8 @@ class PatternTable:
             justify: JustifyMethod = "left" if column == "bar" else "right"
             table.add_column(Text(self._columns()[column]), justify=justify, no_wrap=True)
         for row in self._shown():
-            cells, mask = (
-                self._cells(row),
-                {name: bool(row["present"].get(name)) for name in self.report["modalities"]},
-            )
+            mask = {name: bool(row["present"].get(name)) for name in self.report["modalities"]}
+            cells = self._cells(row)
             table.add_row(squares(mask), *(cells[column] for column in columns))
         if given := self.report.get("as_given"):
             cells = self._cells(given)
@@ -116,14 +112,13 @@ class PatternTable:
     def _cells(self, row: Mapping[str, Any]) -> dict[str, Text]:
         scale, loss = Scale.of_report(self.report), loss_from_full(row, self.report)
         low, high = finite(row.get("low")), finite(row.get("high"))
+        interval = "" if low is None or high is None else f"{scale.bare(low)}–{scale.bare(high)}"
         change = None if loss is None else -loss if self.report["higher_is_better"] else loss
         changes = change is not None and not all(row.get("present", {}).values())
         return {
             "rows": Text(f"{row['n']:,}" if finite(row.get("n")) is not None else "–", style="dim"),
             "score": Text(scale.bare(row.get("score")), style="bold cyan"),
-            "interval": Text(
-                "" if low is None or high is None else f"{scale.bare(low)}–{scale.bare(high)}", style="dim"
-            ),
+            "interval": Text(interval, style="dim"),
             "change": Text(scale.signed(change) if changes else ""),
             "reference": Text(scale.bare(row.get("reference")), style="yellow"),
             "bar": _bar(row, self._longest()),
@@ -134,19 +129,14 @@ class PatternTable:
 
     def _longest(self) -> float:
         """The value of a full bar: 1 for a share, else the largest value in the table."""
-        values = [
-            abs(number)
-            for row in self.report["patterns"]
-            for key in ("score", "reference")
-            if (number := finite(row.get(key))) is not None
-        ]
-        return max([*values, 1.0 if self.report["higher_is_better"] else 1e-12])
+        values = (finite(row.get(key)) or 0.0 for row in self.report["patterns"] for key in ("score", "reference"))
+        return max(1.0 if self.report["higher_is_better"] else 1e-12, *(abs(value) for value in values))
 
 
 def _bar(row: Mapping[str, Any], longest: float) -> Text:
     """The score as a bar with a tick where the reference stands."""
     score, reference = finite(row.get("score")), finite(row.get("reference"))
-    length = round(BAR * max(0.0, score or 0.0) / longest)
+    length = min(BAR, round(BAR * max(0.0, score or 0.0) / longest))
     bar = Text("━" * length + " " * (BAR - length), style="cyan")
     if reference is not None:
         place = min(BAR - 1, max(0, round(BAR * reference / longest) - 1))

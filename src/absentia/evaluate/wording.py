@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import unicodedata
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +19,14 @@ METRIC_WORDS = {
 }
 SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "micro_f1"})
 NOT_KNOWN = "–"
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+UNSEEN = re.compile("[\r\u202a-\u202e\u2066-\u2069]")
 
 
 def clean(value: Any) -> Any:
     """`value`, its strings (keys too) free of control characters, lone surrogates and direction overrides."""
     if isinstance(value, str):
-        return "".join(_harmless(letter) for letter in value)
+        return UNSEEN.sub("", UNPRINTABLE.sub("\ufffd", value))
     if isinstance(value, Mapping):
         return {clean(key): clean(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -32,18 +34,12 @@ def clean(value: Any) -> Any:
     return value
 
 
-def _harmless(letter: str) -> str:
-    if letter in "\n\t":
-        return letter
-    if unicodedata.category(letter) in ("Cc", "Cs"):
-        return "\ufffd"
-    return "" if "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069" else letter
-
-
 def short(value: Any, length: int = 80) -> str:
     """One line of at most `length` characters; what was cut leaves an ellipsis."""
-    line = " ".join(str(value).split())
-    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+    text = str(value)
+    looked_at = text[: 50 * length]  # a cell can hold a whole book
+    line = " ".join(looked_at.split())
+    return line if len(line) <= length and looked_at == text else line[: length - 1].rstrip() + "…"
 
 
 def finite(value: Any) -> float | None:

@@ -94,9 +94,7 @@ class Packing:
     modalities: int
 
     @staticmethod
-    def of(
-        segments: Sequence[Segment], size: int, device: torch.device, inserted: Segment | None = None
-    ) -> Packing:
+    def of(segments: Sequence[Segment], size: int, device: torch.device, inserted: Segment | None = None) -> Packing:
         """Lay out the tokens of `size` samples. Raises ValueError for segments that break their contract."""
         modalities = len(segments)
         segments = (*segments, inserted) if inserted is not None else tuple(segments)

@@ -55,8 +55,9 @@ def build_method(name: str, fitted: Fitted, model: Model, *, seed: int, seen: np
 def patterns_seen(presence: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """bool (P, M): the patterns that training rows can show when some of what they have is hidden."""
     modalities = presence.shape[1]
+    presence = np.unique(presence[presence.any(axis=1)], axis=0)
     if modalities > MOST:
-        return np.unique(presence[presence.any(axis=1)], axis=0)
+        return presence
     patterns = all_patterns(modalities)
     able = np.asarray((presence[None] | ~patterns[:, None]).all(axis=2))
     return patterns[able.any(axis=1)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from absentia.errors import UserError
 from absentia.learn.folder import load_tensors, save_tensors
 
-__all__ = ["Position", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Position", "load_checkpoint", "restore_optimizer", "save_checkpoint"]
 
 Tensors = Mapping[str, Tensor]
 
@@ -23,16 +23,23 @@ class Position:
     """Where a training stands.
 
     stage, step: what comes next.  best, waited: best validation score of the stage and validations since.
-    metrics_bytes: length of the metrics file at this point (what a killed run wrote behind it is cut off).
+    metrics_lines: how many lines of the metrics file are this training's (what it wrote behind them before it was
+        killed is dropped).
     """
 
     stage: int = 0
     step: int = 0
     best: float | None = None
     waited: int = 0
-    metrics_bytes: int = 0
+    metrics_lines: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+
+    def next_stage(self) -> Position:
+        """The beginning of the stage after this one."""
+        return Position(
+            stage=self.stage + 1, metrics_lines=self.metrics_lines, seconds=self.seconds, notes=self.notes
+        )
 
 
 def save_checkpoint(
@@ -49,7 +56,7 @@ def load_checkpoint(path: Path, *, run: str) -> tuple[Position, dict[str, dict[s
     """The position and the tensors of `model`, `best` and `optimizer`; refuses another run's checkpoint."""
     tensors, about = load_tensors(path)
     if about.get("run") != run:
-        raise UserError(f"{path} belongs to a run with other settings; start again in another folder")
+        raise UserError(f"{path} belongs to a run with other settings or another table; start again in another folder")
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, _, key = name.partition("/")

@@ -73,6 +73,8 @@ class RunFolder:
             raise UserError(f"{self.path} is a file; --out needs a folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for half_written in self.path.glob(".*.[0-9]*"):
+                half_written.unlink()
         except OSError as error:
             raise UserError(f"the folder {self.path} cannot be made: {error.strerror}") from None
 
@@ -92,11 +94,13 @@ class RunFolder:
     def read_json(self, path: Path) -> dict[str, Any]:
         """A JSON file of the run; raises `UserError` when it is not there or broken."""
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{self.path} is not a finished run: it has no {path.name}") from None
         except ValueError as error:
             raise UserError(f"{path} is not readable JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{path} holds no JSON object: it is not a file of a run")
         return content
 
 

@@ -89,7 +89,7 @@ class Loop:
         self.folder, self.validate, self.run, self.part = folder, validate, run, part
         self.listener = listener
         self.accelerator = Accelerator(
-            mixed_precision=settings.precision,
+            mixed_precision="no",  # a process has one such setting for good; see `_autocast`
             cpu=not torch.cuda.is_available(),
             log_with=settings.tracker,
             project_dir=str(folder.path),
@@ -100,21 +100,17 @@ class Loop:
     def fit(self) -> Position:
         """All stages, from the checkpoint if one is there; leaves the best weights in the method.
 
-        Ctrl-C ends it at the next step with a checkpoint and raises `KeyboardInterrupt`.
+        Ctrl-C ends it at the next step with a checkpoint and raises `KeyboardInterrupt`. The global generator
+        of random numbers is left as it was.
         """
         saved = self._resumed()
         self._start_tracker()
-        with Interrupt() as interrupt:
+        with Interrupt() as interrupt, torch.random.fork_rng(devices=[]):
             for number, stage in enumerate(self.method.stages()):
                 if number >= self.position.stage:
                     self._fit_stage(stage, saved, interrupt)
                     saved = {}
-                    self.position = Position(
-                        stage=number + 1,
-                        metrics_bytes=self._metrics_bytes(),
-                        seconds=self.position.seconds,
-                        notes=self.position.notes,
-                    )
+                    self.position = self.position.next_stage()
         self.accelerator.end_training()
         self.method.to("cpu").eval()
         return self.position
@@ -126,7 +122,9 @@ class Loop:
             return
         steps = self.steps_of(stage)
         learners = self._only(stage)
-        optimizer = torch.optim.AdamW(_groups(learners, self.settings), lr=self.settings.lr, betas=(0.9, 0.98))
+        optimizer = torch.optim.AdamW(
+            _groups(learners, self.settings), lr=self.settings.lr, betas=(0.9, 0.98), fused=True
+        )
         model, optimizer = self.accelerator.prepare(_Losses(self.method), optimizer)
         best = dict(saved.get("best", {}))
         if saved:
@@ -151,6 +149,7 @@ class Loop:
             interrupt.check()
         self.method.restore(best)
         self._save(optimizer, best, ended=True)
+        interrupt.check()
 
     def _step(
         self,
@@ -172,7 +171,7 @@ class Loop:
         summed: dict[str, float] = {}
         for number, micro in enumerate(np.array_split(rows, parts)):
             last = number == parts - 1
-            with nullcontext() if last else self.accelerator.no_sync(model), self.accelerator.autocast():
+            with nullcontext() if last else self.accelerator.no_sync(model), self._autocast():
                 terms = model(self.rows.batch(micro).to(self.accelerator.device), stage, draw)
                 loss = torch.stack(list(terms.values())).sum()
                 self.accelerator.backward(loss * (len(micro) / len(rows)))
@@ -195,15 +194,16 @@ class Loop:
     def _validated(self, stage: Stage, best: Mapping[str, Tensor], wanted: int) -> dict[str, Tensor]:
         self.method.eval()
         result = self.validate(self.method, stage)
-        better = self.position.best is None or result.goodness > self.position.best
+        blind = not math.isfinite(result.goodness)  # nothing to judge by: the last weights are the ones to keep
+        better = blind or self.position.best is None or result.goodness > self.position.best
         self.position.waited = 0 if better else self.position.waited + 1
         if better:
-            self.position.best = result.goodness
+            self.position.best = None if blind else result.goodness
         self._log(
             {
                 "event": "validate",
                 **self._where(stage, wanted),
-                "score": abs(result.goodness),
+                "score": None if blind else abs(result.goodness),
                 "patterns": dict(result.patterns),
             }
         )
@@ -227,11 +227,12 @@ class Loop:
 
     def _where(self, stage: Stage, wanted: int) -> dict[str, Any]:
         epoch = self.position.step * self.settings.batch * self.settings.accumulate / wanted
-        return {"part": self.part or "method", "stage": stage.name, "epoch": round(epoch, 3), "step": self.position.step}
+        return {"part": self._part_name, "stage": stage.name, "epoch": round(epoch, 3), "step": self.position.step}
 
     def _log(self, line: Mapping[str, Any]) -> None:
         if not self.accelerator.is_main_process:
             return
+        self.position.metrics_lines += 1
         with self.folder.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         numbers = {f"{line['part']}/{k}": v for k, v in line.items() if isinstance(v, float)}
@@ -240,15 +241,7 @@ class Loop:
     def _save(self, optimizer: Any, best: Mapping[str, Tensor], ended: bool = False) -> None:
         if not self.accelerator.is_main_process:
             return
-        position = self.position
-        position.metrics_bytes = self._metrics_bytes()
-        if ended:
-            position = Position(
-                stage=position.stage + 1,
-                metrics_bytes=position.metrics_bytes,
-                seconds=position.seconds,
-                notes=position.notes,
-            )
+        position = self.position.next_stage() if ended else self.position
         plain = getattr(optimizer, "optimizer", optimizer)
         path = self.folder.checkpoint(self.part)
         save_checkpoint(
@@ -257,17 +250,33 @@ class Loop:
 
     def _resumed(self) -> Mapping[str, Mapping[str, Tensor]]:
         path = self.folder.checkpoint(self.part)
-        if not path.exists():
-            return {}
-        self.position, saved = load_checkpoint(path, run=self.run)
-        self.method.restore(saved["model"])
-        if self.folder.metrics.exists():
-            with self.folder.metrics.open("rb+") as file:
-                file.truncate(self.position.metrics_bytes)
+        saved: Mapping[str, Mapping[str, Tensor]] = {}
+        if path.exists():
+            self.position, saved = load_checkpoint(path, run=self.run)
+            self.method.restore(saved["model"])
+        if self.accelerator.is_main_process and self.folder.metrics.exists():
+            self._drop_lines_behind()
         return saved if self.position.step else {}
 
-    def _metrics_bytes(self) -> int:
-        return self.folder.metrics.stat().st_size if self.folder.metrics.exists() else 0
+    def _drop_lines_behind(self) -> None:
+        """Of the metrics, forget what this training wrote behind its checkpoint, and a line that was cut short."""
+        lines = self.folder.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [(line, json.loads(line)["part"] == self._part_name) for line in lines if line.endswith("\n")]
+        kept, mine = [], 0
+        for line, own in whole:
+            mine += own
+            if not own or mine <= self.position.metrics_lines:
+                kept.append(line)
+        self.folder.write_text(self.folder.metrics, "".join(kept))
+
+    @property
+    def _part_name(self) -> str:
+        return self.part or "method"
+
+    def _autocast(self) -> torch.autocast:
+        """bf16 where it was asked for."""
+        wanted = self.settings.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=wanted)
 
     def _only(self, stage: Stage) -> list[nn.Parameter]:
         """The stage's parameters, and gradients for no others."""

@@ -123,7 +123,10 @@ def prepare(
     """
     assert schema.target is not None
     seen = seen or survey(table, schema)
-    presence = _planned(seen, schema, plan)
+    presence = seen.presence
+    if plan is not None:
+        plan = plan.ordered(schema.names)
+        presence = plan.apply(seen.ids, presence, list(seen.split))
     known = np.asarray([is_known(cell) for cell in seen.target])
     schema, presence, notes = _learnable(schema, presence, seen)
     notes += _notes_on(known, presence, seen)
@@ -237,12 +240,6 @@ def _target_cells(chunk: pa.Table, schema: Schema, table: Table) -> list[Any]:
     if not names:
         return cells
     return [None if c is None or c < 0 else names[c] for c in cells]
-
-
-def _planned(seen: Survey, schema: Schema, plan: MaskPlan | None) -> Bools:
-    if plan is None:
-        return seen.presence
-    return plan.ordered(schema.names).apply(seen.ids, seen.presence, list(seen.split))
 
 
 def _learnable(schema: Schema, presence: Bools, seen: Survey) -> tuple[Schema, Bools, list[str]]:

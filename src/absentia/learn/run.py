@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import yaml
+from torch import Tensor
 
 from absentia import __version__
 from absentia.config import Model, RunConfig, config_from
@@ -82,11 +83,11 @@ def load_run(path: str | Path) -> Run:
     setup = folder.read_json(folder.schema)
     if setup.get("format") != FORMAT:
         raise UserError(f"{folder.schema} has format {setup.get('format')!r}; this version reads {FORMAT}")
+    parts = {"": setup.get("method")} | ({"reference": "ignore"} if folder.weights("reference").exists() else {})
+    learned = {part: _learned(folder, setup, name, part) for part, name in parts.items()}  # a changed setup ends here
     fitted = fitted_from(setup)
-    method = _loaded(folder, setup, fitted, setup["method"], "")
-    beside = folder.weights("reference").exists()
-    reference = _loaded(folder, setup, fitted, "ignore", "reference") if beside else None
-    return Run(folder=folder, setup=setup, fitted=fitted, method=method, reference=reference)
+    methods = {part: _made(folder, setup, fitted, parts[part], part, learned[part]) for part in parts}
+    return Run(folder=folder, setup=setup, fitted=fitted, method=methods[""], reference=methods.get("reference"))
 
 
 def read_config(folder: RunFolder) -> RunConfig:
@@ -110,15 +111,22 @@ def _counted(presence: npt.NDArray[np.bool_]) -> list[Any]:
     return [list(pair) for pair in zip(patterns.tolist(), counts.tolist(), strict=True)]
 
 
-def _loaded(folder: RunFolder, setup: Mapping[str, Any], fitted: Fitted, name: str, part: str) -> Method:
+def _learned(folder: RunFolder, setup: Mapping[str, Any], name: str, part: str) -> dict[str, Tensor]:
+    """What a method learned under exactly this setup."""
     path = folder.weights(part)
     learned, about = load_tensors(path)
     if about.get("setup") != fingerprint(setup) or about.get("method") != name:
         raise UserError(f"{path} belongs to another run than {folder.schema}; the two must stay together")
+    return learned
+
+
+def _made(
+    folder: RunFolder, setup: Mapping[str, Any], fitted: Fitted, name: str, part: str, learned: Mapping[str, Tensor]
+) -> Method:
     seen = np.asarray(setup["seen"], dtype=np.bool_)
     method = build_method(name, fitted, config_from(Model, setup["model"]), seed=setup["seed"], seen=seen)
     try:
         method.restore(learned)
     except ValueError as error:
-        raise UserError(f"{path} does not fit {folder.schema}: {error}") from None
+        raise UserError(f"{folder.weights(part)} does not fit {folder.schema}: {error}") from None
     return method.eval()

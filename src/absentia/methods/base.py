@@ -89,9 +89,13 @@ class Parts:
 
 
 class Method(nn.Module, ABC):
-    """A way of making a backbone hold when modalities are absent."""
+    """A way of making a backbone hold when modalities are absent.
+
+    feeds_placeholders: whether absent inputs are embedded as if they were there, so that absence saves nothing.
+    """
 
     name: ClassVar[str]
+    feeds_placeholders: ClassVar[bool] = False
 
     def __init__(self, *, parts: Parts) -> None:
         super().__init__()
@@ -134,9 +138,9 @@ class Method(nn.Module, ABC):
         """Take back what `learned` gave; raises `ValueError` unless exactly that is there."""
         expected = self.learned()
         wrong = sorted(expected.keys() ^ learned.keys())
-        wrong += [k for k in expected.keys() & learned.keys() if expected[k].shape != learned[k].shape]
+        wrong += [k for k in sorted(expected.keys() & learned.keys()) if not _alike(expected[k], learned[k])]
         if wrong:
-            raise ValueError(f"{len(wrong)} tensors are missing, extra or of another shape, first {wrong[0]!r}")
+            raise ValueError(f"{len(wrong)} tensors are missing, extra or of another shape or type, first {wrong[0]!r}")
         self.load_state_dict(dict(learned), strict=False)
 
     def open_session(self, classes: Sequence[str]) -> None:
@@ -146,3 +150,7 @@ class Method(nn.Module, ABC):
     def _with_uncertainty(self, output: Output) -> Output:
         output.uncertainty = uncertainty_of(output.scores, self.parts.codec)
         return output
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype

@@ -16,6 +16,7 @@ class Ignore(Method):
     """A black image, an empty text, mean values, silence: attended to as if they were there."""
 
     name = "ignore"
+    feeds_placeholders = True
 
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)

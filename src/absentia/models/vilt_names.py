@@ -48,7 +48,7 @@ def backbone_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_theirs(theirs: Mapping[str, Tensor], blank: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Their tensors under our names, float32, for the parameters of `blank`.
+    """Copies of their tensors under our names, float32, for the parameters of `blank`.
 
     Raises UserError, with `name` in front, that says what is missing, unknown or of another shape.
     """
@@ -57,12 +57,12 @@ def from_theirs(theirs: Mapping[str, Tensor], blank: Mapping[str, Tensor], name:
     for key, like in blank.items():
         tensor = theirs.get(_theirs(key))
         if tensor is not None and key in TYPE_ROWS:
-            tensor = tensor[TYPE_ROWS[key]].clone()
+            tensor = tensor[TYPE_ROWS[key]]
         if tensor is None or tensor.shape != like.shape:
             what = "is missing" if tensor is None else f"is {tuple(tensor.shape)}, not {tuple(like.shape)}"
             wrong.append(f"{_theirs(key)} {what}")
         else:
-            found[key] = tensor.float()
+            found[key] = tensor.to(torch.float32, copy=True)
     wrong += [f"{key} is not known" for key in sorted(set(theirs) - {_theirs(key) for key in blank})]
     if wrong:
         more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""

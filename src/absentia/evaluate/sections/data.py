@@ -123,7 +123,7 @@ def bad_cells(report: Json) -> dict[str, Any] | None:
         return None
     rows = [
         {key: value_words(cell.get(key), 160) for key in ("row", "column", "reason", "became")}
-        for cell in found.get("cells") or []
+        for cell in (found.get("cells") or [])[:MOST_ROWS]
     ]
     shown = listed(rows)
     return {

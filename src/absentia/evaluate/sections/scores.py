@@ -12,7 +12,8 @@ from absentia.evaluate.wording import SHARES, Scale, finite, short
 __all__ = ["MOST_MODALITIES", "MOST_PATTERNS", "cards", "pattern_table"]
 
 Json = Mapping[str, Any]
-MOST_PATTERNS, MOST_MODALITIES = 256, 24
+MOST_MODALITIES = 24
+MOST_PATTERNS, MOST_WIDE_PATTERNS = 256, 100  # all of up to eight modalities; fewer where each row is long
 
 
 def cards(report: Json) -> list[dict[str, str]]:
@@ -52,7 +53,7 @@ def _interval(row: Json, scale: Scale) -> str:
 def pattern_table(report: Json) -> dict[str, Any]:
     """The table of patterns, worst first; long ones keep the worst and the full pattern."""
     scale, rows = Scale.of_report(report), ranked(report)
-    kept = rows[:MOST_PATTERNS]
+    kept = rows[: MOST_PATTERNS if len(report["modalities"]) <= 8 else MOST_WIDE_PATTERNS]
     if (full := full_row(report)) is not None and not any(row is full for row in kept):
         kept[-1] = full
     span = _span(report)
@@ -64,6 +65,7 @@ def pattern_table(report: Json) -> dict[str, Any]:
         "start": scale.figure(span[0]),
         "end": scale.figure(span[1]),
         "has_reference": any(finite(row.get("reference")) is not None for row in rows),
+        "has_interval": any(_interval(row, scale) for row in rows),
         "has_trained": any(finite(row.get("trained_rows")) is not None for row in rows),
     }
 
@@ -74,7 +76,7 @@ def _pattern_row(row: Json, report: Json, scale: Scale, span: tuple[float, float
     return {
         "name": pattern_words(present, 28 if len(present) < 5 else 18),
         "marks": list(present.values())[:MOST_MODALITIES],
-        "note": short(row.get("note") or "", 200),
+        "note": short(row.get("note") or "", 120),
         "full": absent_count(row) == 0,
         "drop": _change(loss, report, scale),
         "drop_sort": loss,

@@ -76,9 +76,7 @@ class ViltImageEmbedder(nn.Module):
     each picture reads it at its own height and width, bilinear with aligned corners.
     """
 
-    def __init__(
-        self, *, width: int, image_size: int, patch: int, channels: int = 3, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, *, width: int, image_size: int, patch: int, channels: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
         self.width, self.patch, self.side = width, patch, image_size // patch
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))

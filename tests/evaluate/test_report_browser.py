@@ -1,0 +1,97 @@
+"""The page as a real browser shows it: it fits a phone, asks the network for nothing, and sorts by a click."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from absentia.evaluate.report import render
+
+FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"]
+QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+SPILLS = """() => {
+    const wide = document.documentElement.clientWidth;
+    const inBox = (e) => e.closest('.scroll, .said, svg') !== null;
+    return [...document.querySelectorAll('body *')]
+        .filter((e) => !inBox(e) && e.getBoundingClientRect().right > wide + 1)
+        .map((e) => e.tagName + '.' + e.className);
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=path, args=FLAGS + QUIET)
+        yield started
+        started.close()
+
+
+class Visit:
+    """A page that is open, with everything it asked for and complained about."""
+
+    def __init__(self, browser: Any, file: Path, *, width: int, scheme: str = "light") -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.goto(file.as_uri())
+
+
+def hostile(fake: SimpleNamespace) -> dict[str, Any]:
+    report: dict[str, Any] = fake.glyphs()
+    attack = "<img src='https://example.org/x.png' onerror='alert(1)'><script>alert(2)</script>" + "W" * 300
+    report["notes"] = [attack]
+    report["method"] = report["reference_method"] = report["command"] = report["target"]["column"] = attack
+    for example in report["examples"]:
+        example |= {"truth": attack, "predicted": attack, "id": attack}
+        example["cells"]["text"] = {"kind": "text", "text": attack}
+    report["modalities"] = {name + attack: kind for name, kind in report["modalities"].items()}
+    for row in report["patterns"]:
+        row["present"] = {name + attack: here for name, here in row["present"].items()}
+        row["note"] = attack
+    return report
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["glyphs", "sensors", "prices", "hostile"])
+def test_fits_the_screen_and_asks_for_nothing(
+    browser: Any, fake: SimpleNamespace, tmp_path: Path, name: str, width: int
+) -> None:
+    report = hostile(fake) if name == "hostile" else getattr(fake, name)()
+    file = tmp_path / "report.html"
+    file.write_text(render(report, fake.metrics()), encoding="utf-8")
+    visit = Visit(browser, file, width=width)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == width
+    assert visit.page.evaluate(SPILLS) == []
+    assert [url for url in visit.requests if not url.startswith(("file:", "data:"))] == []
+    assert visit.complaints == []
+    visit.context.close()
+
+
+def test_sorts_by_a_click_and_follows_the_dark(browser: Any, fake: SimpleNamespace, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(render(fake.glyphs(), fake.metrics()), encoding="utf-8")
+    visit = Visit(browser, file, width=1280, scheme="dark")
+    first = "document.querySelector('.patterns tbody th').textContent"
+    assert visit.page.evaluate(first) == "properties alone"
+    button = visit.page.locator(".patterns thead button").first
+    button.click()
+    button.click()
+    assert visit.page.evaluate(first) == "everything"
+    assert visit.page.locator(".patterns thead th[aria-sort=descending]").count() == 1
+    ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(int(part) for part in ground.removeprefix("rgb(").removesuffix(")").split(",")) < 60
+    visit.context.close()

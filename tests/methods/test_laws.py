@@ -1,0 +1,15 @@
+"""Every registered method is held to the laws; a new one is found here by itself."""
+
+from __future__ import annotations
+
+import pytest
+from tests.laws import Laws, opened
+
+from absentia.methods import METHODS
+
+__all__ = ["opened"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+class TestLaws(Laws):
+    """One method after the other."""
