@@ -1,8 +1,9 @@
 """Modalities as plain numbers: one matrix each, what scikit-learn asks for.
 
-Vectors and columns as they are (categories one-hot), series and sounds flattened (averaged over 16 spans where their lengths
-differ), pictures as pixels, texts as tf-idf, or whatever a frozen encoder makes of them. Every cell is read once, on the
-complete table; what has to be learned from training rows (scaling, the words of tf-idf) is learned from those that a mask plan keeps.
+Vectors and columns as they are (categories one-hot), series and sounds flattened (averaged over 16 spans
+where their lengths differ), pictures as pixels, texts as tf-idf, or what a frozen encoder makes of them. Every
+cell of the complete table is read once; scaling and the words of tf-idf are learned from the training rows that
+a mask plan keeps.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def read_parts(data: Prepared) -> dict[str, Part]:
 
 
 def parts_under(parts: Mapping[str, Part], presence: Mapping[str, Bools]) -> dict[str, Part]:
-    """The splits as a plan leaves them (bool (N, M) by split), standardised by the training rows that keep something."""
+    """The splits as a plan leaves them (bool (N, M) by split), standardised by what training rows keep."""
     columns: dict[str, dict[str, Array]] = {split: {} for split in parts}
     for m, name in enumerate(parts["train"].x):
         kept = {split: parts[split].presence[:, m] & presence[split][:, m] for split in parts}

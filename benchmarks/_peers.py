@@ -1,14 +1,15 @@
 """What people do about absent modalities with scikit-learn alone; every choice is made on validation rows.
 
-A peer is fitted on training rows and tuned on validation rows, both as the mask plan leaves them, and answers like our methods: class
-probabilities (n, K) in the order of the classes, or a standardised number (n, 1). Rows with nothing get the class shares.
+A peer learns from training rows and is tuned on validation rows, both as the mask plan leaves them, and answers
+like our methods: class probabilities (n, K) in the order of the classes, or a standardised number (n, 1). Rows
+with nothing get the class shares.
 """
 
 from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,7 +31,16 @@ RIDGES = (1e4, 1e3, 1e2, 1e1, 1e0)
 SMALLEST = 1e-6  # probability of a class that a model has never seen
 WIDE = 256  # columns of a modality beyond which trees get principal components
 COMPONENTS = 64
-LEAVES = (5, 20)  # smallest number of training rows in a leaf
+BOOSTED: dict[str, Any] = {  # without the penalty boosting diverges on a hundred small classes
+    "max_iter": 300,
+    "early_stopping": True,
+    "l2_regularization": 1.0,
+    "max_features": 0.2,
+}
+GROWN: tuple[dict[str, int], ...] = (
+    {"max_leaf_nodes": 8, "min_samples_leaf": 5},
+    {"max_leaf_nodes": 31, "min_samples_leaf": 20},
+)
 
 
 class Peer(ABC):
@@ -66,7 +76,7 @@ class Peer(ABC):
         out = np.full((len(x), len(self.codec.target.classes)), SMALLEST)
         if len(x):
             out[:, model.classes_] = np.maximum(model.predict_proba(x), SMALLEST)
-        return out / out.sum(axis=1, keepdims=True)
+        return np.asarray(out / out.sum(axis=1, keepdims=True))
 
     def _linear(self, x: Array, y: Array, x_val: Array, y_val: Array) -> Any:
         """The logistic (ridge) regression whose strength suits the validation rows best."""
@@ -80,41 +90,31 @@ class Peer(ABC):
             return Ridge(alpha=strength).fit(x, y)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # weakly regularised models need not be exact
-            return LogisticRegression(C=strength, max_iter=300, tol=1e-3).fit(x, y)
+            return LogisticRegression(C=strength, max_iter=500).fit(x, y)
 
 
 class LateFusion(Peer):
-    """One linear model for each modality, the mean of what those say that are present."""
+    """One linear model for each modality; the mean of the log-probabilities (numbers) of those that are present."""
 
     name = "late fusion"
 
     def fit(self, train: Part, val: Part) -> LateFusion:
         self.models = {
-            name: self._linear(x[there], train.y[there], val.x[name][there_val], val.y[there_val])
-            for name, x, there, there_val in zip(train.x, train.x.values(), train.presence.T, val.presence.T, strict=True)
+            name: self._linear(x[there], train.y[there], val.x[name][also], val.y[also])
+            for ((name, x), there), also in zip(_columns(train), val.presence.T, strict=True)
             if len(np.unique(train.y[there])) > 1
         }
-        rules: Sequence[Callable[[Array], Array]] = [_same] if self.number else [_same, np.log]
-        self.rule = min(rules, key=lambda rule: self._wrong_by(rule, val))
         return self
 
     def answer(self, part: Part) -> Array:
-        return self._fused(part, self.rule)
-
-    def _wrong_by(self, rule: Callable[[Array], Array], val: Part) -> float:
-        answers = self._fused(val, rule)
-        return self._wrong(answers, val.y) if self.number else float((answers.argmax(axis=1) != val.y).mean())
-
-    def _fused(self, part: Part, rule: Callable[[Array], Array]) -> Array:
         total, count = np.zeros((len(part.y), self.codec.target.size)), np.zeros((len(part.y), 1))
-        for m, (name, x) in enumerate(part.x.items()):
+        for (name, x), there in _columns(part):
             if name in self.models:
-                there = part.presence[:, m]
-                total[there] += rule(self._spread(self.models[name], x[there]))
+                said = self._spread(self.models[name], x[there])
+                total[there] += said if self.number else np.log(said)
                 count[there] += 1
-        fused = total / np.maximum(count, 1)
-        fused = _normalised(fused) if rule is np.log else fused
-        return np.where(count > 0, fused, self._prior(len(part.y)))
+        mean = total / np.maximum(count, 1)
+        return np.where(count > 0, mean if self.number else _normalised(mean), self._prior(len(part.y)))
 
 
 class Trees(Peer):
@@ -123,19 +123,19 @@ class Trees(Peer):
     name = "trees"
 
     def fit(self, train: Part, val: Part) -> Trees:
-        self.shorten = {name: _shortened(x, there) for (name, x), there in zip(train.x.items(), train.presence.T, strict=True)}
+        self.shorten = {name: _shortened(x, there) for (name, x), there in _columns(train)}
         x, x_val = self._wide(train), self._wide(val)
-        models = [self._grown(x, train.y, x_val, val.y, least) for least in LEAVES]
+        models = [self._grown(x, train.y, x_val, val.y, size) for size in GROWN]
         self.model = min(models, key=lambda model: self._wrong(self._spread(model, x_val), val.y))
         return self
 
     def answer(self, part: Part) -> Array:
         return self._spread(self.model, self._wide(part))
 
-    def _grown(self, x: Array, y: Array, x_val: Array, y_val: Array, least: int) -> Any:
+    def _grown(self, x: Array, y: Array, x_val: Array, y_val: Array, size: dict[str, int]) -> Any:
         kind = HistGradientBoostingRegressor if self.number else HistGradientBoostingClassifier
-        known = np.isin(y_val, y) if not self.number else np.ones(len(y_val), dtype=np.bool_)
-        trees = kind(min_samples_leaf=least, max_iter=200, early_stopping=True, random_state=self.seed)
+        known = np.ones(len(y_val), dtype=np.bool_) if self.number else np.isin(y_val, y)
+        trees = kind(**size, **BOOSTED, random_state=self.seed)
         return trees.fit(x, y, X_val=x_val[known], y_val=y_val[known])
 
     def _wide(self, part: Part) -> Array:
@@ -160,15 +160,12 @@ class Imputation(Peer):
         return np.concatenate([np.where(np.isnan(x), self.mean, x), part.presence], axis=1).astype(np.float32)
 
 
-PEERS: tuple[type[Peer], ...] = (LateFusion, Trees, Imputation)
+PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (LateFusion, Trees, Imputation)}
 
 
-def _columns(part: Part) -> Any:
+def _columns(part: Part) -> Iterator[tuple[tuple[str, Array], Array]]:
+    """Name and matrix of each modality, and which rows have it, bool (N,)."""
     return zip(part.x.items(), part.presence.T, strict=True)
-
-
-def _same(x: Array) -> Array:
-    return x
 
 
 def _normalised(logs: Array) -> Array:

@@ -1,7 +1,7 @@
 """The tables that benchmarks know by name: where they lie, and what their columns mean.
 
-`glyphs` and the small one for smoke runs are made here; the others are looked for as NAME/table.parquet in the folder that --data
-(or the variable ABSENTIA_DATA) names. A table that is not there is for the caller to pass over, in so many words.
+`glyphs` and the small one for smoke runs are made here; the others are looked for as NAME/table.parquet in the
+folder that --data (or the variable ABSENTIA_DATA) names. A table that is not there is a `UserError` that says so.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import pyarrow as pa
 
 from absentia.data.catalog import load
 from absentia.data.catalog.glyphs import DECLARATION
-from absentia.data.kinds import KINDS
 from absentia.data.schema import Schema, modality_from_flag, target_from_flag
 from absentia.data.table import Table, open_table
 from absentia.errors import UserError, nearest
 
-__all__ = ["KNOWN", "SMOKE", "Declared", "data_folder", "open_known", "schema_of"]
+__all__ = ["KNOWN", "SMOKE", "Declared", "data_folder", "encoder_folders", "open_known", "schema_of"]
 
 SMOKE = "smoke"
 
@@ -75,17 +74,30 @@ def open_known(name: str, folder: Path | None) -> Table:
     return open_table(path)
 
 
+def encoder_folders(flags: Sequence[str], folder: Path | None) -> dict[str, str]:
+    """NAME=FOLDER flags by name; a folder that is not there as such is looked for in the data folder."""
+    found = {}
+    for name, _, given in (flag.partition("=") for flag in flags):
+        places = [Path(given), *([folder / given] if folder else [])]
+        there = [str(place) for place in places if given and place.is_dir()]
+        if not there:
+            raise UserError(f"--encoder {name}={given}: there is no such folder")
+        found[name] = there[0]
+    return found
+
+
 def schema_of(declared: Declared, table: Table, encoders: Mapping[str, str]) -> Schema:
-    """The schema of a table. `encoders` has folders by the name of a modality, or of a kind and so of all its modalities."""
+    """The schema of a table. `encoders` has folders by modality, or by kind for all modalities of that kind."""
     modalities = dict(modality_from_flag(flag) for flag in declared.modalities)
-    for name in encoders:
-        if name not in modalities and name not in KINDS:
-            raise UserError(f"--encoder {name!r}: neither a modality nor a kind; {nearest(name, [*modalities, *KINDS])}")
     for name, kind in modalities.items():
         folder = encoders.get(name) or encoders.get(kind.kind)
         modalities[name] = replace(kind, encoder=folder) if folder else kind
-    roles = {role: role if role in table.columns else None for role in ("id", "split")}
-    return Schema(modalities=modalities, target=target_from_flag(declared.target), **roles)
+    return Schema(
+        modalities=modalities,
+        target=target_from_flag(declared.target),
+        id="id" if "id" in table.columns else None,
+        split="split" if "split" in table.columns else None,
+    )
 
 
 def _smoke(rows: int = 600, classes: int = 3) -> pa.Table:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from PIL import Image as Pillow
+from safetensors.torch import load_file
 
 from absentia.config import Model, RunConfig, Training
 from absentia.data.absence import MaskPlan
@@ -222,3 +223,8 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics, without what a clock says."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def tensors_of(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file."""
+    return load_file(path)

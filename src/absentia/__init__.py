@@ -22,7 +22,7 @@ _HOMES = {
     "open_table": "absentia.data.table",
 }
 
-__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import (  # type: ignore[attr-defined]
+    ActionConfigFile,
+    ArgumentError,
+    ArgumentParser,
+    Namespace,
+)
 
 from absentia.config import Model, RunConfig, Training, config_from
 from absentia.errors import UserError, nearest
@@ -18,7 +23,6 @@ if TYPE_CHECKING:
 
     from absentia.data.schema import Schema
     from absentia.data.table import Table
-    from absentia.watch import TerminalWatcher
 
 __all__ = ["main"]
 
@@ -211,8 +215,9 @@ def predict(asked: Namespace) -> None:
         )
     console.print(f"{done.rows:,} rows answered in {asked.out}", highlight=False)
     if done.bad:
-        what = f"{len(done.bad):,} cells could not be read; first: {done.bad[0]}"
-        console.print(what + (f"; {done.skipped:,} rows skipped" if done.skipped else ""), highlight=False, markup=False)
+        skipped = f"; {done.skipped:,} rows skipped" if done.skipped else ""
+        line = f"{len(done.bad):,} cells could not be read{skipped}; first: {done.bad[0]}"
+        console.print(line, highlight=False, markup=False)
 
 
 def inspect(asked: Namespace) -> None:
@@ -387,7 +392,7 @@ def _explained(message: str, commands: dict[str, ArgumentParser], words: Sequenc
     """One line about a mistake in flags or YAML, with the nearest known name."""
     command = commands.get(words[0]) if words else None
     line = " ".join(message.split())
-    unknown = re.search(r"unrecognized arguments: (--[\w.]+)|option '([\w.]+)'|[Kk]ey [\"']([\w.]+)[\"'].*not expected", line)
+    unknown = re.search(r"unrecognized arguments: (--[\w.]+)|not accept option '([\w.]+)'", line)
     if unknown is None or command is None:
         return line
     name = next(group for group in unknown.groups() if group)

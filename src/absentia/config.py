@@ -6,8 +6,9 @@ An unknown key or a bad value is an error that names the nearest right one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from absentia.errors import UserError, nearest
 
@@ -81,8 +82,11 @@ class Training:
             _between(f"training.{name}", getattr(self, name), 1e-12, 1e6)
         _between("training.warmup", self.warmup, 0, 1)
         _between("training.weight_decay", self.weight_decay, 0, 1e3)
+        _between("training.checkpoint_seconds", self.checkpoint_seconds, 0, 1e9)
         if self.epochs is not None:
             _between("training.epochs", self.epochs, 1e-6, 1e6)
+        if self.patience is not None:
+            _at_least("training.patience", self.patience, 1)
         _one_of("training.precision", self.precision, ("no", "bf16"))
         if self.tracker is not None:
             _one_of("training.tracker", self.tracker, ("tensorboard", "wandb"))
@@ -125,21 +129,26 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _one_of("on_bad", self.on_bad, ("error", "absent", "skip"))
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"seed {self.seed}: must be a whole number from 0 to 2^63 - 1")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise UserError(f"seed {self.seed!r}: must be a whole number from 0 to 2^63 - 1")
 
 
 def config_from(kind: type[T], given: Mapping[str, Any], where: str = "") -> T:
-    """A dataclass from a mapping, nested ones too; raises `UserError` for a key it does not have."""
+    """A dataclass from a mapping, nested ones too; raises `UserError` for a key or a value that does not fit.
+
+    A whole number passes as a decimal one, and so does a text that reads as one (YAML 1.1 takes 1e-3 for a text).
+    """
+    if not isinstance(given, Mapping):
+        raise UserError(f"{where.rstrip('.') or 'settings'} {given!r}: expected keys and values")
     hints = get_type_hints(kind)
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    values = {}
-    for key, value in given.items():
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for key in given:
         if key not in known:
             raise UserError(f"unknown key {where + str(key)!r}; {nearest(str(key), known)}")
-        nested = is_dataclass(hints[key]) and isinstance(value, Mapping)
-        values[key] = config_from(hints[key], value, f"{where}{key}.") if nested else value
-    return kind(**values)
+    for name, f in known.items():
+        if name not in given and f.default is MISSING and f.default_factory is MISSING:
+            raise UserError(f"{where + name!r} is missing")
+    return kind(**{key: _fitting(value, hints[key], where + str(key)) for key, value in given.items()})
 
 
 def config_to(config: Any) -> dict[str, Any]:
@@ -147,13 +156,52 @@ def config_to(config: Any) -> dict[str, Any]:
     return asdict(config)
 
 
+def _fitting(value: Any, hint: Any, where: str) -> Any:
+    """The value as its type hint wants it."""
+    if is_dataclass(hint):
+        return value if isinstance(value, hint) else config_from(hint, value, f"{where}.")  # type: ignore[arg-type]
+    options = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+    if float in options and str not in options and isinstance(value, str):
+        value = _number(value)
+    if any(_is(value, option) for option in options):
+        return value
+    raise UserError(f"{where} {value!r}: must be {' or '.join(_said(option) for option in options)}")
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _is(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    if get_origin(hint) is Literal:
+        return isinstance(value, str)  # which texts there are, the dataclass says with the nearest one
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_is(item, get_args(hint)[0]) for item in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_is(key, get_args(hint)[0]) for key in value)
+    return isinstance(value, hint) and isinstance(value, bool) == (hint is bool)
+
+
+def _said(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    origin = get_origin(hint)
+    return words.get(hint) or {list: "a list", dict: "texts as keys with values"}.get(origin, "a text")
+
+
 def _at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UserError(f"{name} {value!r}: must be a whole number, at least {least}")
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:
-    if not isinstance(value, (int, float)) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise UserError(f"{name} {value!r}: must be a number from {low:g} to {high:g}")
 
 

@@ -24,7 +24,9 @@ def demo_settings(*, method: str, seed: int, epochs: float, on_bad: str) -> tupl
     return config, table, glyphs_plan(table, seed=seed)
 
 
-def glyphs_config(*, method: str, seed: int, training: Training, on_bad: str = "error", reference: bool = True) -> RunConfig:
+def glyphs_config(
+    *, method: str, seed: int, training: Training, on_bad: str = "error", reference: bool = True
+) -> RunConfig:
     """The settings of a training on glyphs."""
     return RunConfig(
         table="glyphs",

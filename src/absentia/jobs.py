@@ -24,7 +24,7 @@ from absentia.config import RunConfig, config_to
 from absentia.data.absence import MaskPlan
 from absentia.data.catalog import CATALOG, load
 from absentia.data.infer import infer
-from absentia.data.rows import BadCellRecord, OnBad, Rows
+from absentia.data.rows import BadCellRecord, OnBad
 from absentia.data.schema import Schema, modality_from, target_from_flag
 from absentia.data.splits import SPLITS
 from absentia.data.table import Table, open_table
@@ -41,7 +41,7 @@ from absentia.learn.prepare import Prepared, Survey, prepare, rows_of, survey
 from absentia.learn.run import Run, read_config, save_method, save_setup
 from absentia.methods.base import Bools, Method, Stage
 
-__all__ = ["Watcher", "declared_schema", "evaluate_run", "train_run"]
+__all__ = ["Watcher", "declared_schema", "evaluate_run", "train_run", "write_page"]
 
 MOST_VALIDATED = 31  # patterns looked at in a validation; more are thinned out evenly
 LISTED = 200  # bad cells named in the report
@@ -100,12 +100,14 @@ def train_run(
     plan: MaskPlan | None = None,
     watcher: Watcher | None = None,
     command: str | None = None,
+    page: bool = True,
 ) -> dict[str, Any]:
     """Train a method (and the reference), score every pattern, write the run folder; returns report.json's content.
 
     source: the opened table or anything `open_table` takes, where it is not `config.table`.
     schema: what its columns mean, where the settings do not say all of it.
-    plan: the mask plan, where it is not a file. Raises `UserError` for everything a user can mend.
+    plan: the mask plan, where it is not a file.  page: whether report.html is written now (`write_page` does it later).
+    Raises `UserError` for everything a user can mend.
     """
     watcher = watcher or Quiet()
     folder = RunFolder(out)
@@ -147,7 +149,9 @@ def train_run(
     report = _report(config, data, method, reference, seen, [*data.notes, *notes])
     report["seconds"] |= {"train": seconds, "reference": reference_seconds}
     report["command"] = command or "absentia train " + shlex.join(sys.argv[2:])
-    _write_report(folder, report)
+    if page:
+        write_page(folder, report)
+    folder.write_json(folder.report, report)
     _drop_checkpoints(folder)
     return report
 
@@ -210,7 +214,7 @@ def own_table(run: Run, plan: MaskPlan | None) -> tuple[Table, MaskPlan | None]:
 def _kept(plan: MaskPlan, seen: Survey, schema: Schema) -> Bools:
     """What the plan keeps of the run's modalities, bool (N, M); it may speak of more than the run learned."""
     everything = np.ones((len(seen.ids), len(plan.modalities)), dtype=np.bool_)
-    kept = plan.apply(seen.ids, everything, list(seen.split))
+    kept = plan.apply(seen.ids, everything, list(seen.split) if schema.split else None)
     for name in schema.names:
         if name not in plan.modalities:
             raise UserError(f"the mask plan says nothing about {name!r}; {nearest(name, plan.modalities)}")
@@ -307,10 +311,10 @@ def _report(
     }
 
 
-def _write_report(folder: RunFolder, report: Mapping[str, Any]) -> None:
+def write_page(folder: RunFolder, report: Mapping[str, Any]) -> None:
+    """Write report.html for a report and the metrics that are in the folder."""
     lines = folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
     folder.write_text(folder.page, render(report, [json.loads(line) for line in lines]))
-    folder.write_json(folder.report, report)
 
 
 def _identity(folder: RunFolder, config: RunConfig, plan: MaskPlan | None, seen: Survey, resume: bool) -> str:

@@ -75,8 +75,8 @@ def _lines(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         names = {**(asked.get(kind) or {}), **planned[kind]}
         parts = [part.get(kind) or {} for part in (asked, planned, together)]
         title = "p_absent {}" if kind == "p_absent" else "{}"
-        rows += [(title.format(name), *(part.get(name) for part in parts)) for name in names]
-    return [(name, *(_percent(value) for value in values)) for name, *values in rows]  # type: ignore[misc]
+        rows += [(title.format(n), parts[0].get(n), parts[1].get(n), parts[2].get(n)) for n in names]
+    return [(name, _percent(a), _percent(p), _percent(t)) for name, a, p, t in rows]
 
 
 def _percent(value: float | None) -> str:

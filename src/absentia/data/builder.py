@@ -19,7 +19,7 @@ __all__ = ["FilesBuilder", "FilesConfig"]
 
 
 @dataclass
-class FilesConfig(datasets.BuilderConfig):
+class FilesConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """Files of one format; `stamp` says in which state they are, so that a changed file is read again."""
 
     format: str = ""
@@ -27,7 +27,7 @@ class FilesConfig(datasets.BuilderConfig):
     stamp: str = ""
 
 
-class FilesBuilder(datasets.ArrowBasedBuilder):
+class FilesBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     """Rows of `config.files`, in the columns and types of the features that the builder was given."""
 
     BUILDER_CONFIG_CLASS = FilesConfig

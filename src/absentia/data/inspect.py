@@ -28,15 +28,15 @@ from absentia.errors import BadCell, UserError, nearest
 
 __all__ = ["Inspection", "Unreadable", "inspect"]
 
-Advance = Callable[[str, int, int], object]
-"""Hears (what, rows done, rows in all)."""
+Advance = Callable[[int], object]
+"""Hears how many rows have been read so far."""
 
 _ROWS = 512  # of a chunk
 _CELLS = 32  # held as Python values at once
 _SAMPLE = 32  # cells of each column that decoders are fitted on
 
 
-def _silent(what: str, done: int, total: int) -> None:
+def _silent(rows: int) -> None:
     return None
 
 
@@ -123,7 +123,7 @@ def inspect(
     _survey(found, table, schema, samples)
     if decode:
         decoders = _decoders(schema, samples, table)
-        for number, bad in enumerate(_unreadable(table, schema, decoders, found.rows, advance)):
+        for number, bad in enumerate(_unreadable(table, schema, decoders, advance)):
             found.bad += [bad[1]] if number < listed else []
             found.bad_cells[bad[0]] = found.bad_cells.get(bad[0], 0) + 1
     return found
@@ -170,7 +170,7 @@ def _decoders(schema: Schema, samples: Mapping[tuple[str, str], Spread], table: 
 
 
 def _unreadable(
-    table: Table, schema: Schema, decoders: Mapping[str, Decoder], total: int, advance: Advance
+    table: Table, schema: Schema, decoders: Mapping[str, Decoder], advance: Advance
 ) -> Iterator[tuple[str, Unreadable]]:
     """(modality, cell) for every present cell that its decoder refuses, row by row."""
     start = 0
@@ -184,7 +184,7 @@ def _unreadable(
                 bad.append((name, Unreadable(start + row, column, reason)))
         yield from sorted(bad, key=lambda item: item[1].row)
         start += chunk.num_rows
-        advance("reading", start, total)
+        advance(start)
 
 
 def _refused(

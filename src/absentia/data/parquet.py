@@ -54,7 +54,7 @@ def parquet_tables(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
 
 def _rows_at_once(about: pq.FileMetaData) -> int:
     total = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
-    return max(1, min(_ROWS, _BYTES * about.num_rows // max(1, total)))
+    return max(1, min(_ROWS, _BYTES * int(about.num_rows) // max(1, int(total))))
 
 
 def _open(path: Path) -> pq.ParquetFile:

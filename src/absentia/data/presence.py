@@ -35,9 +35,8 @@ def count_patterns(presence: Bools, names: Sequence[str]) -> dict[str, int]:
 def _there(column: pa.ChunkedArray) -> Bools:
     there = pc.invert(pc.is_null(column, nan_is_null=pa.types.is_floating(column.type)))
     if pa.types.is_struct(column.type):
-        parts = [pc.is_valid(pc.struct_field(column, i)) for i in range(column.type.num_fields)]
-        anything = parts[0]
-        for part in parts[1:]:
-            anything = pc.or_(anything, part)
+        anything = pc.and_(there, False)
+        for i in range(column.type.num_fields):
+            anything = pc.or_(anything, pc.is_valid(pc.struct_field(column, i)))
         there = pc.and_(there, pc.fill_null(anything, False))
     return np.asarray(there.to_numpy(zero_copy_only=False) if isinstance(there, pa.Array) else there.to_numpy())

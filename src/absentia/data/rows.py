@@ -48,7 +48,8 @@ class Rows:
 
     take: gives table rows by number, undecoded.  index: the rows' numbers, int64 (N,).  presence: bool (N, M).
     target: encoded targets (N, ...) or None.  keep: bytes of decoded values that may stay in memory; what does not
-    fit is decoded again whenever it is asked for.  first: number of row 0 for messages (a chunk of a larger table).  root: folder of the table.
+    fit is decoded again whenever it is asked for.  first: number of row 0 for messages (a chunk of a larger table).
+    root: folder of the table.
     """
 
     take: Callable[[Ints], pa.Table]
@@ -77,7 +78,8 @@ class Rows:
         dropped = np.zeros(len(self), dtype=np.bool_)
         for start in range(0, len(self), BLOCK):
             positions = np.arange(start, min(start + BLOCK, len(self)))
-            bad = [b for name in self.schema.names for b in self._read_block(name, positions, on_bad)]
+            found = (b for name in self.schema.names for b in self._read_block(name, positions, on_bad))
+            bad = sorted(found, key=lambda b: b[0])
             if bad and on_bad == "error":
                 raise UserError(_first_of(bad))
             dropped[[row for row, _ in bad]] = on_bad == "skip"
@@ -133,7 +135,7 @@ class Rows:
     def _get(self, name: str, positions: Ints) -> list[Value]:
         """Values of present cells: from memory, or decoded again (they were readable once)."""
         missing = np.asarray([p for p in positions.tolist() if (name, p) not in self._values], dtype=np.int64)
-        again = {p: self._decode(name, cell) for p, cell in self._cells(name, missing)} if len(missing) else {}
+        again = {p: self._decoded_again(name, p, cell) for p, cell in self._cells(name, missing)}
         fresh = dict(zip(again, self._transformed(name, list(again.values())), strict=True))
         return [fresh[p] if p in fresh else self._values[name, p] for p in positions.tolist()]
 
@@ -143,10 +145,9 @@ class Rows:
         bad = []
         for position, cell in self._cells(name, positions[self.presence[positions, m]]):
             try:
-                good[position] = self._decode(name, cell)
+                good[position] = self.decoders[name].decode(cell)
             except BadCell as error:
-                column = self.schema.columns_of(name)[0]
-                bad.append((position, BadCellRecord(self.first + int(self.index[position]), column, str(error), on_bad)))
+                bad.append((position, self._record(name, position, error, on_bad)))
                 self.presence[position, m] = False
         self._keep(name, good)
         return bad
@@ -165,8 +166,16 @@ class Rows:
         parts = (values[i : i + TOGETHER] for i in range(0, len(values), TOGETHER))
         return [out for part in parts for out in transform(part)]
 
-    def _decode(self, name: str, cell: Any) -> Value:
-        return self.decoders[name].decode(cell)
+    def _decoded_again(self, name: str, position: int, cell: Any) -> Value:
+        try:
+            return self.decoders[name].decode(cell)
+        except BadCell as error:
+            record = self._record(name, position, error, "error")
+            raise UserError(f"{record}; it could be read at first, so the table or its files have changed") from None
+
+    def _record(self, name: str, position: int, error: BadCell, became: str) -> BadCellRecord:
+        column = error.column or self.schema.columns_of(name)[0]
+        return BadCellRecord(self.first + int(self.index[position]), column, error.reason, became)
 
     def _cells(self, name: str, positions: Ints) -> Iterator[tuple[int, Any]]:
         """Raw cells of present rows, block by block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ __all__ = ["Schema", "Target", "modality_from", "modality_from_flag", "pattern_n
 
 TargetKind = Literal["class", "labels", "number"]
 TARGET_KINDS = ("class", "labels", "number", "log")
+NOTHING = "nothing"  # the pattern of a row without any modality
 FLAG = re.compile(r"^(?P<name>[^=]+)=(?P<kind>\w+)(?::(?P<encoder>.+?))?(?:@(?P<columns>[^@]+))?$")
 
 
@@ -51,8 +52,9 @@ class Schema:
         if not self.modalities:
             raise UserError("no modality declared; give --modality NAME=KIND at least once")
         for name in self.modalities:
-            if not name or set(name) & set("+,="):
-                raise UserError(f"modality name {name!r}: may not be empty or hold '+', ',' or '='")
+            _check_name(name)
+        if self.target and self.target.column in self.columns:
+            raise UserError(f"column {self.target.column!r} is the target and an input too; leave it out of the inputs")
 
     @property
     def names(self) -> list[str]:
@@ -73,6 +75,7 @@ class Schema:
         known = list(present)
         roles = [("modality " + n, c) for n in self.modalities for c in self.columns_of(n)]
         roles += [("id", self.id)] if self.id else []
+        roles += [("split", self.split)] if self.split else []
         roles += [("target", self.target.column)] if target and self.target else []
         for role, column in roles:
             if column not in known:
@@ -98,13 +101,16 @@ class Schema:
 
 def pattern_name(names: Iterable[str], present: Iterable[bool]) -> str:
     """How a pattern is called: the names of what is present, in order, "image+text"; "nothing" when none is."""
-    return "+".join(n for n, there in zip(names, present, strict=True) if there) or "nothing"
+    return "+".join(n for n, there in zip(names, present, strict=True) if there) or NOTHING
 
 
 def modality_from(name: str, options: Mapping[str, Any] | str) -> Kind:
     """A modality from a mapping with `kind` and that kind's options (as in YAML), or from "KIND[:ENCODER]"."""
+    _check_name(name)
     if isinstance(options, str):
         return modality_from_flag(f"{name}={options}")[1]
+    if not isinstance(options, Mapping):
+        raise UserError(f"modality {name!r}: expected a kind or a mapping with one, not {options!r}")
     given = dict(options)
     kind = _kind(name, given.pop("kind", None))
     known = [f.name for f in fields(kind)]
@@ -112,7 +118,7 @@ def modality_from(name: str, options: Mapping[str, Any] | str) -> Kind:
         if key not in known:
             raise UserError(f"modality {name!r}: {kind.kind} has no option {key!r}; {nearest(key, known)}")
     if "columns" in given:
-        given["columns"] = _columns(given["columns"])
+        given["columns"] = _columns(name, given["columns"])
     return kind(**given)
 
 
@@ -126,12 +132,14 @@ def modality_from_flag(flag: str) -> tuple[str, Kind]:
     if match is None:
         raise UserError(f"--modality {flag!r}: expected NAME=KIND[:ENCODER][@COLUMN,...], for example poster=image")
     kind = _kind(match["name"], match["kind"])
-    return match["name"], kind(columns=_columns(match["columns"] or ()), encoder=match["encoder"])
+    return match["name"], kind(columns=_columns(match["name"], match["columns"]), encoder=match["encoder"])
 
 
 def target_from_flag(flag: str) -> Target:
     """`COLUMN[=class|labels|number|log]` as a target; without a kind the data decides."""
     column, _, kind = flag.partition("=")
+    if not column:
+        raise UserError(f"target {flag!r}: expected COLUMN or COLUMN=class|labels|number|log")
     if kind and kind not in TARGET_KINDS:
         raise UserError(f"target {flag!r}: unknown kind {kind!r}; {nearest(kind, TARGET_KINDS)}")
     if kind == "log":
@@ -140,10 +148,22 @@ def target_from_flag(flag: str) -> Target:
 
 
 def _kind(name: str, kind: Any) -> type[Kind]:
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(f"modality {name!r}: unknown kind {kind!r}; {nearest(str(kind), KINDS)}")
     return KINDS[kind]
 
 
-def _columns(columns: Any) -> tuple[str, ...]:
-    return tuple(columns.split(",")) if isinstance(columns, str) else tuple(columns)
+def _check_name(name: Any) -> None:
+    """Names make patterns ("image+text"), flags ("image=...") and lists ("image,text")."""
+    if not isinstance(name, str) or name != name.strip() or not name or name == NOTHING or set(name) & set("+,="):
+        raise UserError(
+            f"modality name {name!r}: must be a text without '+', ',', '=' and outer spaces, and not {NOTHING!r}"
+        )
+
+
+def _columns(name: str, columns: Any) -> tuple[str, ...]:
+    if isinstance(columns, str):
+        return tuple(column.strip() for column in columns.split(","))
+    if columns is not None and not isinstance(columns, Sequence):
+        raise UserError(f"modality {name!r}: columns {columns!r} is no list of names")
+    return tuple(str(column) for column in columns or ())

@@ -23,20 +23,32 @@ def assign_splits(words: Sequence[object] | None, ids: Sequence[str], column: st
 
     `words` is the split column or None. What is missing is taken from the training rows by a hash of the id, so
     that the same entity is always on the same side: 15 % for validation, and 15 % for test without a column.
+    Validation gets one entity at least, and leaves one for training.
     """
     u = entity_uniform(ids, "split")
     if words is None:
-        return np.where(u < TEST, "test", np.where(u < TEST + VALIDATION, "val", "train"))
-    out = np.asarray([_word(w, i, column) for i, w in enumerate(words)])
+        return _with_validation(np.where(u < TEST, "test", "train"), u, TEST + VALIDATION)
+    out = np.asarray([_word(w, i, column) for i, w in enumerate(words)], dtype=np.str_)
     if not (out == "train").any():
         raise UserError(f"column {column!r} marks no row as 'train'")
-    if not (out == "val").any():
-        out[(out == "train") & (u < VALIDATION)] = "val"
-    return out
+    return out if (out == "val").any() else _with_validation(out, u, VALIDATION)
+
+
+def _with_validation(
+    splits: npt.NDArray[np.str_], u: npt.NDArray[np.float64], below: float
+) -> npt.NDArray[np.str_]:
+    """Training rows whose number is `below` a limit become validation rows."""
+    train = splits == "train"
+    if not train.any():
+        return splits
+    chosen = train & (u < max(below, np.nextafter(u[train].min(), 1)))
+    if (chosen == train).all():
+        chosen &= u < u[train].max()
+    return np.where(chosen, "val", splits)
 
 
 def _word(word: object, row: int, column: str) -> str:
-    known = WORDS.get(str(word).lower())
+    known = WORDS.get(str(word).strip().lower())
     if known is None:
         raise UserError(f"column {column!r}, row {row}: {word!r} is none of train, val, test")
     return known

@@ -5,17 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from absentia.data.kinds.base import shown
 from absentia.data.schema import Target
 from absentia.errors import UserError, nearest
 
 __all__ = ["TargetCodec", "is_known"]
 
+FARTHEST = 1e6  # standard deviations; float32 holds what is nearer
+LARGEST_LOG = 709.0  # of the largest float
 FEW = 50  # whole numbers with at most this many different values are classes
+LISTS = (list, tuple, np.ndarray)
+UNFIT = (dict, date, time, timedelta)  # cells that are neither classes nor numbers unless the user says so
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class TargetCodec:
         """From the known training cells."""
         if not cells:
             raise UserError(f"target {target.column!r}: no training row has a value")
-        kind = target.kind or _kind_of(cells)
+        kind = target.kind or _kind_of(target, cells)
         fitted = replace(target, kind=kind)
         return cls._number(fitted, cells) if kind == "number" else cls._classes(fitted, cells)
 
@@ -46,24 +53,30 @@ class TargetCodec:
         for name in (n for row in names for n in row):
             counts[name] = counts.get(name, 0) + 1
         classes = target.classes or tuple(sorted(counts, key=_natural))
-        if len(classes) < 2 and target.kind == "class":
-            raise UserError(f"target {target.column!r} is constant: every training row has {classes[0]!r}")
         codec = cls(target=replace(target, classes=classes), prior=())
         encoded = codec.encode(cells)
+        if (encoded == encoded[0]).all():
+            raise UserError(f"target {target.column!r} is constant: every training row has {shown(cells[0])}")
         prior = np.bincount(encoded, minlength=len(classes)) if target.kind == "class" else encoded.sum(axis=0)
         return replace(codec, prior=tuple((prior / len(cells)).tolist()))
 
     @classmethod
     def _number(cls, target: Target, cells: Sequence[Any]) -> TargetCodec:
-        raw = cls(target=target, prior=()).encode(cells)
-        if raw.std() == 0:
-            raise UserError(f"target {target.column!r} is constant: every training row has {cells[0]!r}")
-        return cls(target=target, prior=(0.0,), mean=float(raw.mean()), std=float(raw.std()))
+        codec = cls(target=target, prior=(0.0,))
+        raw = np.asarray([codec._float(c) for c in cells], dtype=np.float64)
+        if raw.min() == raw.max():
+            raise UserError(f"target {target.column!r} is constant: every training row has {shown(cells[0])}")
+        with np.errstate(over="ignore"):
+            mean, std = float(raw.mean()), float(raw.std())
+        if not 0 < std < math.inf:
+            raise UserError(f"target {target.column!r} has the range {raw.min():g} to {raw.max():g}; bring it to scale")
+        return replace(codec, mean=mean, std=std)
 
     def encode(self, cells: Sequence[Any]) -> npt.NDArray[Any]:
         """Cells as int64 (N,) for a class, float32 (N, K) for labels, float32 (N,) standardised for a number."""
         if self.target.kind == "number":
-            return np.asarray([(self._float(c) - self.mean) / self.std for c in cells], dtype=np.float32)
+            learned = [(self._float(c) - self.mean) / self.std for c in cells]
+            return np.clip(np.asarray(learned, dtype=np.float64), -FARTHEST, FARTHEST).astype(np.float32)
         position = {name: i for i, name in enumerate(self.target.classes)}
         rows = [[self._position(position, name) for name in _names(self.target, c)] for c in cells]
         if self.target.kind == "class":
@@ -74,9 +87,9 @@ class TargetCodec:
         return out
 
     def number(self, learned: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A learned number back in the target's own units."""
-        raw = learned * self.std + self.mean
-        return np.exp(raw) if self.target.log else raw
+        """A learned number back in the target's own units, float64."""
+        raw = np.asarray(learned, dtype=np.float64) * self.std + self.mean
+        return np.exp(np.minimum(raw, LARGEST_LOG)) if self.target.log else raw
 
     def to_json(self) -> dict[str, Any]:
         """What was fitted beside the target itself."""
@@ -91,15 +104,17 @@ class TargetCodec:
         if name not in position:
             raise UserError(
                 f"target {self.target.column!r}: class {name!r} was never seen in training; "
-                f"{nearest(name, self.target.classes[:30])}. Remove its rows, or train with them"
+                f"{nearest(name, self.target.classes)}. Remove its rows, or train with them"
             )
         return position[name]
 
     def _float(self, cell: Any) -> float:
         try:
             value = float(cell)
-        except (TypeError, ValueError):
-            raise UserError(f"target {self.target.column!r}: {cell!r} is not a number") from None
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(f"target {self.target.column!r}: {shown(cell)} is not a number") from None
+        if not math.isfinite(value):
+            raise UserError(f"target {self.target.column!r}: {shown(cell)} is not a finite number")
         if not self.target.log:
             return value
         if value <= 0:
@@ -109,34 +124,42 @@ class TargetCodec:
 
 def is_known(cell: Any) -> bool:
     """Whether a target cell has a value (None and NaN have none, infinity neither)."""
-    return cell is not None and not (isinstance(cell, float) and not math.isfinite(cell))
+    return math.isfinite(cell) if isinstance(cell, float | np.floating | Decimal) else cell is not None
 
 
 def _names(target: Target, cell: Any) -> list[str]:
-    if target.kind == "class":
-        return [_name(cell)]
-    if not isinstance(cell, (list, tuple, np.ndarray)):
-        raise UserError(f"target {target.column!r}: {cell!r} is not a list of labels")
-    return sorted({_name(c) for c in cell})
+    if isinstance(cell, LISTS) != (target.kind == "labels"):
+        kind, other = ("a list of labels", "class") if target.kind == "labels" else ("one class", "labels")
+        raise UserError(f"target {target.column!r}: {shown(cell)} is not {kind}; say {target.column}={other}")
+    return sorted({_name(c) for c in cell if is_known(c)}) if target.kind == "labels" else [_name(cell)]
 
 
 def _name(cell: Any) -> str:
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+    """A class as text: 1, 1.0 and "1" are one class."""
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", errors="backslashreplace")
+    return str(int(cell)) if isinstance(cell, float | np.floating) and cell.is_integer() else str(cell)
 
 
 def _natural(name: str) -> tuple[int, float, str]:
     """Numbers in their own order before words in theirs."""
     try:
-        return (0, float(name), name)
+        value = float(name)
     except ValueError:
-        return (1, 0.0, name)
+        value = math.nan
+    return (0, value, name) if math.isfinite(value) else (1, 0.0, name)
 
 
-def _kind_of(cells: Iterable[Any]) -> Any:
+def _kind_of(target: Target, cells: Iterable[Any]) -> Any:
     cells = list(cells)
-    if any(isinstance(c, (list, tuple, np.ndarray)) for c in cells):
+    odd = next((c for c in cells if isinstance(c, UNFIT)), None)
+    if odd is not None:
+        raise UserError(
+            f"target {target.column!r} holds {type(odd).__name__} cells such as {shown(odd)}; make it words or numbers"
+        )
+    if any(isinstance(c, LISTS) for c in cells):
         return "labels"
-    if any(isinstance(c, (str, bool, np.bool_)) for c in cells):
+    if any(isinstance(c, (str, bytes, bool, np.bool_)) for c in cells):
         return "class"
-    whole = all(float(c).is_integer() for c in cells)
+    whole = all(c == int(c) for c in cells)
     return "class" if whole and len(set(cells)) <= FEW else "number"

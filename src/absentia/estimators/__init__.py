@@ -12,6 +12,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import r2_score
 
 from absentia.data.schema import Target, TargetKind
+from absentia.data.target import is_known
 from absentia.errors import UserError
 from absentia.estimators.answers import class_names
 from absentia.estimators.base import Multimodal
@@ -29,10 +30,15 @@ class MultimodalClassifier(ClassifierMixin, Multimodal):  # type: ignore[misc]
     `classes_` holds the classes, sorted and of the type that the target has. For the parameters and for what else
     is known after `fit` see `Multimodal`.
 
-    >>> from absentia import Image, Tabular
-    >>> MultimodalClassifier({"poster": Image(), "facts": Tabular(["year", "runtime"])}, method="dropout", epochs=5)
-    MultimodalClassifier(epochs=5,
-                         modalities={'facts': Tabular(columns=('year', 'runtime'), ...
+    >>> import pandas as pd
+    >>> from absentia import Tabular, Text
+    >>> rows = pd.DataFrame({"plot": ["a shark", None, "a kiss", "teeth"] * 9, "year": [1975, 1975, 1942, None] * 9})
+    >>> rows["genre"] = ["horror", "horror", "romance", "horror"] * 9
+    >>> model = MultimodalClassifier({"plot": Text(), "facts": Tabular(["year"])}, width=16, depth=1, epochs=1)
+    >>> model.fit(rows, target="genre").classes_.tolist()
+    ['horror', 'romance']
+    >>> model.predict_proba(pd.DataFrame({"plot": ["a shark"], "year": [None]})).shape
+    (1, 2)
     """
 
     classes_: Array = field(init=False)
@@ -45,7 +51,8 @@ class MultimodalClassifier(ClassifierMixin, Multimodal):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:
         """The most probable class of each row (N,)."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        best = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def score(self, X: Any, y: Any = None) -> float:
         """Accuracy on the rows whose answer is known: `y` (N,), or the target's column of `X`."""
@@ -54,9 +61,9 @@ class MultimodalClassifier(ClassifierMixin, Multimodal):  # type: ignore[misc]
     def _target(self, column: str, cells: Sequence[Any], labels: list[Any] | None) -> tuple[Target, Array]:
         for cell in cells:
             if isinstance(cell, (list, dict)):
-                raise UserError(f"target {column!r} holds {cell!r}; for several labels there is MultimodalLabeler")
+                raise UserError(f"target {column!r} holds {cell!r}; MultimodalLabeler is for several labels")
             if isinstance(cell, float) and not cell.is_integer():
-                raise UserError(f"target {column!r} holds numbers such as {cell!r}; for those there is MultimodalRegressor")
+                raise UserError(f"target {column!r} holds numbers like {cell!r}; MultimodalRegressor is for those")
         values = sorted(set(cells))
         return Target(column=column, kind="class", classes=class_names(values)), np.asarray(values)
 
@@ -91,8 +98,8 @@ class MultimodalLabeler(ClassifierMixin, Multimodal):  # type: ignore[misc]
     def _target(self, column: str, cells: Sequence[Any], labels: list[Any] | None) -> tuple[Target, Array]:
         for cell in cells:
             if not isinstance(cell, list):
-                raise UserError(f"target {column!r} holds {cell!r}, not a list; for one class there is MultimodalClassifier")
-        values = labels or sorted({label for cell in cells for label in cell})
+                raise UserError(f"target {column!r} holds {cell!r}, no list; MultimodalClassifier is for one class")
+        values = labels or sorted({label for cell in cells for label in cell if is_known(label)})
         if cells and not values:
             raise UserError(f"target {column!r} holds no label at all: every list is empty")
         return Target(column=column, kind="labels", classes=class_names(values)), np.asarray(values)

@@ -28,7 +28,7 @@ def name_of(y: Any, taken: Collection[str]) -> str:
     return name
 
 
-def answers_table(y: Any, name: str, *, rows: int, labels: Sequence[Any] | None) -> Table:
+def answers_table(y: Any, name: str, *, rows: int, labels: Sequence[Any] | None = None) -> Table:
     """Answers for `rows` rows as a table with the one column `name`.
 
     y: array-like (n,); where several `labels` may hold, also (n, K) of ones and zeros for these K labels.
@@ -38,32 +38,37 @@ def answers_table(y: Any, name: str, *, rows: int, labels: Sequence[Any] | None)
     if len(y) != rows:
         raise UserError(f"y has {len(y)} answers for the {rows} rows of the table")
     if labels is not None and np.ndim(y) == 2:
-        labels = indicator_names(y) if isinstance(y, pd.DataFrame) else labels
-        return open_table(pd.DataFrame({name: pd.Series(_labels_of(y, labels), dtype=object)}))
+        return open_table(pd.DataFrame({name: _labels_of(y, indicator_names(y, labels))}))
     if np.ndim(y) == 2 and np.shape(y)[1] == 1:
         y = y.iloc[:, 0] if isinstance(y, pd.DataFrame) else y[:, 0]
     if np.ndim(y) != 1:
-        raise UserError(f"y has the shape {np.shape(y)}, expected one answer for each row; MultimodalLabeler takes several")
+        raise UserError(f"y has shape {np.shape(y)}, expected one answer for each row; MultimodalLabeler takes several")
     return open_table(pd.DataFrame({name: _column(y)}))
 
 
-def indicator_names(y: Any) -> list[Any] | None:
-    """What the columns of ones and zeros (n, K) are called; None for answers of any other shape."""
+def indicator_names(y: Any, known: Sequence[Any] | None = None) -> list[Any]:
+    """What the columns of ones and zeros (n, K) are called: a data frame says it, else they are the `known` labels,
+    else 0 to K - 1. No names for answers of any other shape."""
     if isinstance(y, pd.DataFrame):
         return [str(name) for name in y.columns]
-    return list(range(np.shape(y)[1])) if hasattr(y, "__array__") and np.ndim(y) == 2 else None
+    if not hasattr(y, "__array__") or np.ndim(y) != 2:
+        return []
+    return list(known or range(np.shape(y)[1]))
 
 
 def class_names(values: Sequence[Any]) -> tuple[str, ...]:
     """What the classes are called that a target column holds as `values`."""
     target = Target(column="", kind="labels")
-    return tuple(TargetCodec.fit(target, [[value]]).target.classes[0] for value in values)
+    return tuple(TargetCodec.fit(target, [[value], []]).target.classes[0] for value in values)
 
 
 def class_values(names: Sequence[str], kind: str) -> npt.NDArray[Any]:
     """The other way round: names as the values of a column whose dtype is of this `kind` (a letter of numpy)."""
     read: dict[str, Callable[[str], Any]] = {"i": int, "u": int, "f": float, "b": "True".__eq__}
-    return np.asarray([read.get(kind, str)(name) for name in names])
+    try:
+        return np.asarray([read.get(kind, str)(name) for name in names])
+    except ValueError:
+        raise UserError(f"the classes {', '.join(names[:3])}, ... are no numbers, as they are said to be") from None
 
 
 def _array(y: Any) -> Any:
@@ -86,7 +91,7 @@ def _column(y: Any) -> pd.Series[Any]:
     return pd.Series(cells, dtype=object)
 
 
-def _labels_of(y: Any, labels: Sequence[Any]) -> list[list[Any] | None]:
+def _labels_of(y: Any, labels: Sequence[Any]) -> pd.Series[Any]:
     """The labels of each row; None where a one or zero is missing."""
     try:
         held = np.asarray(y, dtype=np.float64)
@@ -96,4 +101,5 @@ def _labels_of(y: Any, labels: Sequence[Any]) -> list[list[Any] | None]:
         raise UserError(f"y has {held.shape[1]} columns, and there are {len(labels)} labels")
     if not (np.isnan(held) | (held == 0) | (held == 1)).all():
         raise UserError("y has a column for each label, which may hold ones and zeros alone")
-    return [None if np.isnan(row).any() else [labels[k] for k in np.flatnonzero(row)] for row in held]
+    cells = [None if np.isnan(row).any() else [labels[int(k)] for k in np.flatnonzero(row)] for row in held]
+    return pd.Series(cells, dtype=object)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from absentia.config import Model, Training
+from absentia.config import Model, RunConfig, Training
 from absentia.data.absence import MaskPlan
 from absentia.data.kinds import Kind
 from absentia.data.rows import BadCellRecord, OnBad
@@ -21,13 +21,15 @@ from absentia.data.schema import Schema, Target, TargetKind
 from absentia.data.table import open_table
 from absentia.errors import UserError
 from absentia.estimators.answers import class_values
-from absentia.estimators.gather import Gathered, gather, known_answers, with_answers
+from absentia.estimators.gather import Gathered, gather
 from absentia.estimators.guest import as_guest, watching
 from absentia.estimators.kept import ESTIMATOR, Scratch, copy_run
 from absentia.estimators.robustness import Robustness
+from absentia.estimators.scored import known_answers, with_answers
 from absentia.estimators.settings import declared_kinds, parameters_of, settings_of, target_flag
 from absentia.evaluate.metrics import score
-from absentia.jobs import evaluate_run, train_run
+from absentia.jobs import evaluate_run, train_run, write_page
+from absentia.learn.folder import RunFolder
 from absentia.learn.run import Run, load_run
 from absentia.predict import answer_chunk
 
@@ -132,8 +134,8 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
 
         y: the answers (N,), where they are not a column of the table; or that column's name.  target: the column's
         name.  validation: a table with the target's column, or (table, y). Without it a `split` column of `X` says
-        which rows validate (and test); without that column, a hash takes 15 % of the rows.  plan: a mask plan that
-        hides modalities of these rows.
+        which rows validate (and test); without that column, a hash takes about 15 % of the rows.  plan: a mask plan
+        that hides modalities of these rows.
 
         Rows without a target are left out. In messages the validation rows are counted on from the training rows.
         Raises `UserError`, which is a `ValueError`, for everything that can be mended.
@@ -141,21 +143,11 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         settings = settings_of(self.get_params(deep=False))
         schema = Schema(modalities=declared_kinds(self.modalities), id=self.id, split=self.split)
         given = gather(X, y, target, validation, schema, several=self.target_kind == "labels")
-        goal, classes = self._target(given.column, given.answers(), given.labels)
+        goal, classes = self._target(given.column, given.answers, given.labels)
+        plan = plan if plan is None or isinstance(plan, MaskPlan) else MaskPlan.load(plan)
         scratch = Scratch()
-        path = scratch.path / "run"
-        with as_guest(), watching(self.progress) as watcher:
-            train_run(
-                replace(settings, table=given.name, target=target_flag(goal)),
-                path,
-                source=given.table,
-                schema=replace(given.schema, target=goal),
-                plan=plan if plan is None or isinstance(plan, MaskPlan) else MaskPlan.load(plan),
-                watcher=watcher,
-                command=" ".join(repr(self).split()) + ".fit(...)",
-            )
-        run = load_run(path)
-        run.folder.write_json(path / ESTIMATOR, {"classes": None if classes is None else classes.dtype.kind})
+        run = self._trained(replace(settings, target=target_flag(goal)), given, goal, plan, scratch.path / "run")
+        run.folder.write_json(run.folder.path / ESTIMATOR, {"classes": None if classes is None else classes.dtype.kind})
         self._take(run, scratch)
         self._warn_about_training(schema)
         return self
@@ -178,8 +170,9 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         """The score of every pattern of presence, worst first, on the rows of a table with a target.
 
         y: the answers where they are not a column of `X`.  patterns: those to score, such as "image+text"; by default
-        all of them (above 8 modalities, those that rows have).  plan: hides what it hides in these rows first. Of a
-        table whose `split` column marks training rows, the test rows are scored.
+        all of them (above 8 modalities, those that rows have).  plan: hides what it hides in these rows first.
+
+        Where the table's split column marks training and test rows, the test rows are scored, else all of them.
         """
         check_is_fitted(self)
         table = with_answers(X, y, self.run_.fitted.schema, self._labels())
@@ -190,6 +183,8 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         """Write the run folder, which `load` and the commands `evaluate` and `predict` read."""
         check_is_fitted(self)
         copy_run(self.run_.folder, path, overwrite=overwrite)
+        if not RunFolder(path).page.exists():
+            write_page(RunFolder(path), self.report_)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -200,7 +195,7 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         run = load_run(path)
         kind = run.fitted.codec.target.kind
         if kind != cls.target_kind:
-            raise UserError(f"{path} answers with a {kind}: load it with {LOADERS[kind]}.load")
+            raise UserError(f"the target of {path} is of kind {kind!r}; load it with {LOADERS[kind]}.load")
         model = cls(**parameters_of(run, [f.name for f in fields(cls) if f.init]))
         model._take(run, None)
         return model
@@ -208,6 +203,20 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
     def _target(self, column: str, cells: Sequence[Any], labels: list[Any] | None) -> tuple[Target, Array | None]:
         """The target that these training cells make, and its classes as they are."""
         raise NotImplementedError
+
+    def _trained(self, settings: RunConfig, given: Gathered, goal: Target, plan: MaskPlan | None, path: Path) -> Run:
+        with as_guest(), watching(self.progress) as watcher:
+            train_run(
+                replace(settings, table=given.name),
+                path,
+                source=given.table,
+                schema=replace(given.schema, target=goal),
+                plan=plan,
+                watcher=watcher,
+                command=" ".join(repr(self).split()) + ".fit(...)",
+                page=False,
+            )
+        return load_run(path)
 
     def _take(self, run: Run, scratch: Scratch | None) -> None:
         """Become the estimator of this run."""
@@ -218,14 +227,14 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         names = run.fitted.codec.target.classes
         if names:
             about = run.folder.path / ESTIMATOR
-            kind = run.folder.read_json(about)["classes"] if about.exists() else "U"
-            self.classes_: Array = class_values(names, kind)
+            kind = run.folder.read_json(about).get("classes") if about.exists() else None
+            self.classes_: Array = class_values(names, str(kind))
 
     def _answered(self, X: Any) -> Answered:
         """Answers for every row; `UserError` for a column that is not there."""
         check_is_fitted(self)
         run, table = self.run_, open_table(X, streaming=True)
-        replace(run.fitted.schema, id=None).check(table.columns, table.name, target=False)
+        replace(run.fitted.schema, id=None, split=None).check(table.columns, table.name, target=False)
         on_bad: OnBad = "error" if self.on_bad == "error" else "absent"
         parts, bad, first = [], [], 0
         for chunk in table.chunks():
@@ -252,7 +261,9 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         known, cells = self._truth(X, y)
         codec = self.run_.fitted.codec
         truth = codec.encode(cells)
-        return float(score(self._answered(X).probabilities[known], truth, [], codec, interval=False).score or 0.0)
+        value = score(self._answered(X).probabilities[known], truth, [], codec, interval=False).score
+        assert value is not None  # there are rows
+        return value
 
     def _warn_about_training(self, declared: Schema) -> None:
         lost = [name for name in declared.names if name not in self.run_.fitted.schema.names]

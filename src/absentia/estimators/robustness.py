@@ -52,12 +52,14 @@ class Robustness:
         """Score over the number of absent modalities, one mark for each pattern; returns the axes."""
         if ax is None:
             _, ax = plt.subplots(layout="constrained")
+            ax.spines[["top", "right"]].set_visible(False)
         draw_scores(ax, clean(self.report))
         return ax
 
     def __repr__(self) -> str:
         text = StringIO()
-        Console(file=text, width=WIDTH, force_terminal=False, force_jupyter=False, color_system=None).print(PatternTable(self.report))
+        console = Console(file=text, width=WIDTH, force_terminal=False, force_jupyter=False, color_system=None)
+        console.print(PatternTable(self.report))
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def _repr_html_(self) -> str:
@@ -69,4 +71,5 @@ class Robustness:
     def _figure(self, report: Mapping[str, Any]) -> str:
         if one_modality(report) or all(finite(row["score"]) is None for row in report["patterns"]):
             return ""
-        return to_svg(lambda axes: draw_scores(axes, report), name=f"robustness-{id(self):x}")
+        figure = to_svg(lambda axes: draw_scores(axes, report), name=f"robustness-{id(self):x}")
+        return f'<div style="max-width: 30em; background: #fff">{figure}</div>'

@@ -27,12 +27,14 @@ class Block:
 
     answers: a table of one column with as many rows; the column takes the place of one with its name.
     marks: columns that say the same word in every row.  without: columns that are left out.
+    spelled: a column that holds the names of its classes, whatever numbers the table has for them.
     """
 
     table: Table
     answers: Table | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
     without: Collection[str] = ()
+    spelled: str | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -41,13 +43,14 @@ class Block:
     def schema(self) -> pa.Schema:
         """Names and storage types of the columns."""
         columns = {name: kind for name, kind in self.table.columns.items() if name not in self.without}
+        columns |= {name: pa.string() for name in self.table.class_names if name == self.spelled}
         columns |= self.answers.columns if self.answers else {}
         return pa.schema(list((columns | dict.fromkeys(self.marks, pa.string())).items()))
 
     @property
     def class_names(self) -> dict[str, list[str]]:
         """What the whole numbers of the table's own columns mean."""
-        own = [*self.without, *self.marks, *(self.answers.columns if self.answers else ())]
+        own = [*self.without, *self.marks, self.spelled, *(self.answers.columns if self.answers else ())]
         return {name: names for name, names in self.table.class_names.items() if name not in own}
 
     def take(self, index: Ints) -> pa.Table:
@@ -63,6 +66,8 @@ class Block:
 
     def _completed(self, rows: pa.Table, index: Ints) -> pa.Table:
         columns = dict(zip(rows.column_names, rows.columns, strict=True))
+        if self.spelled in self.table.class_names:
+            columns[self.spelled] = pa.array(self.table.class_names[self.spelled]).take(columns[self.spelled])
         if self.answers is not None:
             beside = self.answers.take(index)
             columns |= dict(zip(beside.column_names, beside.columns, strict=True))

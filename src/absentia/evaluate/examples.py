@@ -26,7 +26,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 def examples(rows: Rows, patterns: Bools, answers: Sequence[Answers], codec: TargetCodec) -> list[dict[str, Any]]:
-    """Up to 6 right and 6 wrong answers, spread over patterns and rows; every run with the same scores shows the same."""
+    """Up to 6 right and 6 wrong answers, spread over patterns and rows; the same scores show the same examples."""
     assert rows.target is not None
     chosen: list[tuple[int, int, bool]] = []
     for right in (True, False):

@@ -46,7 +46,7 @@ def score_patterns(
     return {
         "metric": main_metric(codec),
         "higher_is_better": sign > 0,
-        "modalities": {n: k.describe() | {"columns": list(rows.schema.columns_of(n))} for n, k in rows.schema.modalities.items()},
+        "modalities": {name: _described(rows, name) for name in names},
         "patterns": worst_first,
         "as_given": given_line,
         **_summary(lines, "score", sign, ""),
@@ -69,6 +69,10 @@ def split_summary(rows: Mapping[str, Rows], names: Sequence[str]) -> dict[str, A
             "patterns": count_patterns(part.presence, names),
         }
     return out
+
+
+def _described(rows: Rows, name: str) -> dict[str, Any]:
+    return rows.schema.modalities[name].describe() | {"columns": list(rows.schema.columns_of(name))}
 
 
 def _line(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +18,57 @@ SMALLEST = 1e-4  # share given to a class that training rows did not show
 
 
 class Head(nn.Module):
-    """(B, D) to scores (B, K), starting at the prior."""
+    """Representations to scores (B, K), starting at the prior.
 
-    def __init__(self, *, width: int, codec: TargetCodec, dropout: float = 0.0) -> None:
+    A row's score is what its modalities say together plus a vote of each alone. Evidence adds up, as log-probabilities
+    of independent witnesses do; a modality that is absent adds nothing. The votes learn quickly where rows are few.
+    """
+
+    def __init__(self, *, width: int, names: Sequence[str], codec: TargetCodec, dropout: float = 0.0) -> None:
         super().__init__()
+        self.names, self.width = list(names), width
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(width, codec.target.size)
-        nn.init.normal_(self.linear.weight, std=0.02)
+        self.together = nn.Linear(width, codec.target.size)
+        self.norms = nn.ModuleDict({f"m_{name}": nn.LayerNorm(width) for name in self.names})
+        self.votes = nn.ModuleDict({f"m_{name}": _no_vote(width, codec) for name in self.names})
+        nn.init.zeros_(self.together.weight)
         with torch.no_grad():
-            self.linear.bias.copy_(prior_scores(codec))
+            self.together.bias.copy_(prior_scores(codec))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, D) to (B, K)."""
-        return self.linear(self.dropout(x))  # type: ignore[no-any-return]
+    def forward(self, together: Mapping[str, Tensor], alone: Mapping[str, Tensor], presence: Tensor) -> Tensor:
+        """Per modality (n_m, D) of its present rows, and presence (B, M), to scores (B, K)."""
+        like = next(iter(together.values()), self.together.weight)
+        fused = like.new_zeros(len(presence), self.width)
+        votes = like.new_zeros(len(presence), self.together.out_features)
+        for m, name in enumerate(self.names):
+            if name in together:
+                rows = presence[:, m].nonzero()[:, 0]
+                fused = fused.index_add(0, rows, together[name])
+                vote = self.votes[f"m_{name}"](self.dropout(self.norms[f"m_{name}"](alone[name])))
+                votes = votes.index_add(0, rows, vote.to(votes.dtype))
+        return cast(Tensor, self.together(self.dropout(fused)) + votes)
+
+    def grow(self, codec: TargetCodec) -> None:
+        """More classes, behind those that are known; what was learned about these stays."""
+        self.together = _grown(self.together, codec, prior_scores(codec))
+        self.votes = nn.ModuleDict({k: _grown(cast(nn.Linear, vote), codec, None) for k, vote in self.votes.items()})
+
+
+def _no_vote(width: int, codec: TargetCodec) -> nn.Linear:
+    vote = nn.Linear(width, codec.target.size, bias=False)
+    nn.init.zeros_(vote.weight)
+    return vote
+
+
+def _grown(old: nn.Linear, codec: TargetCodec, bias: Tensor | None) -> nn.Linear:
+    new = nn.Linear(old.in_features, codec.target.size, bias=bias is not None).to(old.weight)
+    nn.init.zeros_(new.weight)
+    with torch.no_grad():
+        new.weight[: old.out_features] = old.weight
+        if bias is not None:
+            new.bias.copy_(bias)
+            new.bias[: old.out_features] = old.bias
+    return new
 
 
 def prior_scores(codec: TargetCodec) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 __all__ = ["Grid", "Packing", "Segment"]
 
 # A group is padded by at most this share or this many tokens: few groups, logarithmic in the lengths.
-SLACK_SHARE, SLACK_TOKENS = 0.15, 8
+SLACK_SHARE, SLACK_TOKENS = 0.05, 8
 
 
 class Segment(NamedTuple):

@@ -1,4 +1,4 @@
-"""Chance without a state: every draw of a training is a function of (seed, stage, step), so any step can be replayed."""
+"""Chance without a state: every draw is a function of (seed, stage, step), so any step can be replayed."""
 
 from __future__ import annotations
 

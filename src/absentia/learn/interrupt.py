@@ -11,7 +11,7 @@ __all__ = ["Interrupt"]
 
 
 class Interrupt:
-    """Within this context Ctrl-C only asks; `check` then raises `KeyboardInterrupt` at a moment of the loop's choice."""
+    """Within this context Ctrl-C only asks; `check` raises `KeyboardInterrupt` at a moment of the loop's choice."""
 
     def __init__(self) -> None:
         self.asked = False

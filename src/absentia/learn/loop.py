@@ -320,7 +320,8 @@ def _groups(learners: list[nn.Parameter], settings: Training) -> list[dict[str, 
 def _set_rate(optimizer: Any, settings: Training, step: int, steps: int) -> None:
     """Linear rise, then half a cosine; a function of the step alone."""
     rising = max(1, round(settings.warmup * steps))
-    share = (step + 1) / rising if step < rising else 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+    falling = math.pi * (step - rising) / max(1, steps - rising)
+    share = (step + 1) / rising if step < rising else 0.5 * (1 + math.cos(falling))
     for group in optimizer.param_groups:
         group["lr"] = settings.lr * share
 

@@ -128,7 +128,7 @@ def prepare(
         plan = plan.ordered(schema.names)
         presence = plan.apply(seen.ids, presence, list(seen.split))
     known = np.asarray([is_known(cell) for cell in seen.target])
-    schema, presence, notes = _learnable(schema, presence, seen)
+    schema, presence, notes = _learnable(schema, presence, seen, known)
     notes += _notes_on(known, presence, seen)
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
     fitted = fitted or _fit(table, schema, train, presence[train], seen)
@@ -138,6 +138,8 @@ def prepare(
         part = _rows(table.take, fitted, index, presence[index], [seen.ids[i] for i in index], table.root)
         part.target = fitted.codec.encode([seen.target[i] for i in index])
         rows[name] = _read(part, on_bad, name, advance)
+        if name == "train":
+            _check_readable(rows[name])
     return Prepared(fitted=fitted, rows=rows, plan=plan, notes=notes)
 
 
@@ -242,17 +244,31 @@ def _target_cells(chunk: pa.Table, schema: Schema, table: Table) -> list[Any]:
     return [None if c is None or c < 0 else names[c] for c in cells]
 
 
-def _learnable(schema: Schema, presence: Bools, seen: Survey) -> tuple[Schema, Bools, list[str]]:
+def _learnable(schema: Schema, presence: Bools, seen: Survey, known: Bools) -> tuple[Schema, Bools, list[str]]:
     """Without the modalities that no training row has: nothing can be learned about them."""
+    assert schema.target is not None
     train = seen.split == "train"
     if not train.any():
         raise UserError("no row is for training")
+    train = train & known
+    if not train.any():
+        raise UserError(f"target {schema.target.column!r}: no training row has a value")
     if not presence[train].any():
         raise UserError("no training row has anything present; look at the table with absentia inspect")
-    there = presence[train].any(axis=0)
-    notes = [_note_on_unseen(name, presence[~train, m]) for m, name in enumerate(schema.names) if not there[m]]
+    there, later = presence[train].any(axis=0), presence[(seen.split != "train") & known]
+    notes = [_note_on_unseen(name, later[:, m]) for m, name in enumerate(schema.names) if not there[m]]
     kept = {name: kind for (name, kind), t in zip(schema.modalities.items(), there, strict=True) if t}
     return replace(schema, modalities=kept), presence[:, there], notes
+
+
+def _check_readable(train: Rows) -> None:
+    """Raise `UserError` for a modality of which bad cells left nothing to learn from."""
+    for name, there in zip(train.schema.names, np.asarray(train.presence.any(axis=0)), strict=True):
+        if not there:
+            raise UserError(
+                f"because of {len(train.bad)} bad cells no training row is left with {name!r} "
+                f"(the first: {train.bad[0]}); mend the table, or leave the modality out"
+            )
 
 
 def _note_on_unseen(name: str, later: npt.NDArray[np.bool_]) -> str:
@@ -269,9 +285,14 @@ def _notes_on(known: Bools, presence: Bools, seen: Survey) -> list[str]:
     notes = []
     if not known.all():
         notes.append(f"{int((~known).sum())} rows have no target and were left out.")
-    nothing = (seen.split == "train") & ~presence.any(axis=1)
+    nothing = (seen.split == "train") & known & ~presence.any(axis=1)
     if nothing.any():
         notes.append(f"{int(nothing.sum())} training rows have nothing present and were left out.")
-    if not (seen.split == "test").any():
+    validated, tested = (bool((known & (seen.split == name)).any()) for name in ("val", "test"))
+    if not validated:
+        notes.append("There are no validation rows, so training could not stop early and its last weights were kept.")
+    if not tested and validated:
         notes.append("There is no test split; the scores are those of the validation rows.")
+    if not tested and not validated:
+        notes.append("There are no test rows either, so nothing was scored.")
     return notes

@@ -83,7 +83,7 @@ def load_run(path: str | Path) -> Run:
     setup = folder.read_json(folder.schema)
     if setup.get("format") != FORMAT:
         raise UserError(f"{folder.schema} has format {setup.get('format')!r}; this version reads {FORMAT}")
-    parts = {"": setup.get("method")} | ({"reference": "ignore"} if folder.weights("reference").exists() else {})
+    parts = {"": str(setup.get("method"))} | ({"reference": "ignore"} if folder.weights("reference").exists() else {})
     learned = {part: _learned(folder, setup, name, part) for part, name in parts.items()}  # a changed setup ends here
     fitted = fitted_from(setup)
     methods = {part: _made(folder, setup, fitted, parts[part], part, learned[part]) for part in parts}

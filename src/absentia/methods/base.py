@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
-from absentia.layers.heads import prior_scores, uncertainty_of
+from absentia.layers.heads import Head, prior_scores, uncertainty_of
 from absentia.models.backbone import FusedBackbone
 
 __all__ = ["Bools", "Method", "Output", "Parts", "Stage"]
@@ -37,14 +37,14 @@ class Stage:
     wants: presence bool (N, M) of the training rows to which of them it learns from, bool (N,).
     patterns: bool (P, M), what it is validated on; None means all patterns.
     learns: the parameters that move; None means all that require gradients.
-    view: what the stage sees of a batch (a pattern's own model sees nothing else), also in validation.
+    share: of the run's steps.
     """
 
     name: str = "main"
     wants: Callable[[Bools], Bools] = _anything
     patterns: Bools | None = None
     learns: Callable[[], Iterator[nn.Parameter]] | None = None
-    share: float = 1.0  # of the run's steps
+    share: float = 1.0
 
 
 @dataclass
@@ -113,15 +113,18 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def answer(self, batch: Batch) -> Output:
-        """Scores for rows that all have something present."""
+        """Scores for rows that are all answerable."""
+
+    def answerable(self, presence: Tensor) -> Tensor:
+        """Which rows there is anything to say about: presence bool (B, M) to bool (B,). The others get the prior."""
+        return presence.any(dim=1)
 
     def forward(self, batch: Batch) -> Output:
-        """Scores for any rows; where nothing is present, the prior and full uncertainty."""
-        empty = batch.empty
-        if not empty.any():
+        """Scores for any rows; where nothing can be said, the prior and full uncertainty."""
+        some = self.answerable(batch.presence)
+        if some.all() and len(batch):
             return self._with_uncertainty(self.answer(batch))
         scores = self.prior.repeat(len(batch), 1)
-        some = ~empty
         if not some.any():
             return Output(scores=scores, uncertainty=scores.new_ones(len(batch)))
         answered = self._with_uncertainty(self.answer(batch.select(some, self.parts.names)))
@@ -143,9 +146,19 @@ class Method(nn.Module, ABC):
             raise ValueError(f"{len(wrong)} tensors are missing, extra or of another shape or type, first {wrong[0]!r}")
         self.load_state_dict(dict(learned), strict=False)
 
-    def open_session(self, classes: Sequence[str]) -> None:
-        """New classes arrive; a method that can grow says how."""
-        raise NotImplementedError(f"{self.name} cannot learn new classes after its training")
+    def open_session(self, codec: TargetCodec) -> None:
+        """New classes arrive behind the known ones: every head grows, what was learned stays.
+
+        A method that keeps more than heads per class, or freezes what earlier sessions learned, says so here.
+        """
+        known = self.parts.codec.target.classes
+        if codec.target.classes[: len(known)] != known:
+            raise ValueError("the classes of a new session come behind the known ones, in the same order")
+        self.parts = replace(self.parts, codec=codec)
+        self.prior = prior_scores(codec).to(self.prior)
+        for module in self.modules():
+            if isinstance(module, Head):
+                module.grow(codec)
 
     def _with_uncertainty(self, output: Output) -> Output:
         output.uncertainty = uncertainty_of(output.scores, self.parts.codec)

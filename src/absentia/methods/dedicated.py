@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import cast
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from absentia.data.batch import Batch
 from absentia.data.schema import pattern_name
 from absentia.layers.heads import Head, task_loss
 from absentia.methods.base import Bools, Method, Output, Parts, Stage
-from absentia.models.backbone import FusedBackbone
 
 __all__ = ["Dedicated"]
 
@@ -22,7 +20,8 @@ __all__ = ["Dedicated"]
 class Dedicated(Method):
     """The model of a pattern learns from every training row that has at least that pattern, and sees only it.
 
-    A pattern that no training row can show has no model; its rows go to the largest trained part of it.
+    A pattern that no training row can show has no model; its rows go to the largest trained part of it, or get the
+    prior where there is none.
     """
 
     name = "dedicated"
@@ -32,7 +31,7 @@ class Dedicated(Method):
         backbones = [parts.backbone(i) for i in range(len(parts.seen))]
         self.backbones = nn.ModuleList(backbones)
         self.heads = nn.ModuleList(
-            Head(width=b.width, codec=parts.codec, dropout=parts.dropout) for b in backbones
+            Head(width=b.width, names=parts.names, codec=parts.codec, dropout=parts.dropout) for b in backbones
         )
         self.register_buffer("patterns", torch.from_numpy(parts.seen))
         self.patterns: Tensor
@@ -49,11 +48,13 @@ class Dedicated(Method):
         chosen = self._chosen(batch.presence)
         scores = self.prior.repeat(len(batch), 1)
         for number in torch.unique(chosen).tolist():
-            if number >= 0:
-                rows = chosen == number
-                part = self._run(batch.select(rows, self.parts.names), number)
-                scores = scores.to(part.scores.dtype).index_put((rows,), part.scores)
+            rows = chosen == number
+            part = self._run(batch.select(rows, self.parts.names), number)
+            scores = scores.to(part.scores.dtype).index_put((rows,), part.scores)
         return Output(scores=scores, uncertainty=scores[:, 0])
+
+    def answerable(self, presence: Tensor) -> Tensor:
+        return self._chosen(presence) >= 0
 
     def _stage(self, number: int, pattern: Bools) -> Stage:
         return Stage(
@@ -72,10 +73,9 @@ class Dedicated(Method):
 
     def _run(self, batch: Batch, number: int) -> Output:
         shown = batch.restrict(self.patterns[number], self.parts.names)
-        backbone = cast(FusedBackbone, self.backbones[number])
-        embeddings = backbone.embeddings(shown)
-        scores = self.heads[number](backbone.pooled(embeddings, shown.presence))
-        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=embeddings)
+        seen = self.backbones[number](shown)
+        scores = self.heads[number](seen.together, seen.alone, shown.presence)
+        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=seen.together)
 
     def _chosen(self, presence: Tensor) -> Tensor:
         """(B,): the model of each row's pattern, else of its largest trained part, else -1."""

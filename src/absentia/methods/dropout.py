@@ -23,7 +23,7 @@ class Dropout(Method):
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)
         self.backbone = parts.backbone()
-        self.head = Head(width=self.backbone.width, codec=parts.codec, dropout=parts.dropout)
+        self.head = Head(width=self.backbone.width, names=parts.names, codec=parts.codec, dropout=parts.dropout)
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         assert batch.target is not None
@@ -31,6 +31,6 @@ class Dropout(Method):
         return {"task": task_loss(self.answer(shown).scores, batch.target, self.parts.codec)}
 
     def answer(self, batch: Batch) -> Output:
-        embeddings = self.backbone.embeddings(batch)
-        scores = self.head(self.backbone.pooled(embeddings, batch.presence))
-        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=embeddings)
+        seen = self.backbone(batch)
+        scores = self.head(seen.together, seen.alone, batch.presence)
+        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=seen.together)

@@ -21,7 +21,7 @@ class Ignore(Method):
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)
         self.backbone = parts.backbone()
-        self.head = Head(width=self.backbone.width, codec=parts.codec, dropout=parts.dropout)
+        self.head = Head(width=self.backbone.width, names=parts.names, codec=parts.codec, dropout=parts.dropout)
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         assert batch.target is not None
@@ -29,6 +29,6 @@ class Ignore(Method):
 
     def answer(self, batch: Batch) -> Output:
         filled = batch.filled(self.parts.blanks)
-        embeddings = self.backbone.embeddings(filled)
-        scores = self.head(self.backbone.pooled(embeddings, filled.presence))
-        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=embeddings)
+        seen = self.backbone(filled)
+        scores = self.head(seen.together, seen.alone, filled.presence)
+        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=seen.together)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import itertools
 from collections import Counter
@@ -13,14 +14,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from absentia.data.kinds.base import Array, Kind, Value, source_of
+from absentia.data.kinds.base import Array, Kind, Value, check_at_least, shown, source_of
 from absentia.data.kinds.series import SteppedDecoder, channel_moments
 from absentia.errors import BadCell, UserError
 
 __all__ = ["Audio", "AudioDecoder", "log_mel", "read_audio", "resampled"]
 
 SAMPLE = 512  # training sounds that mean, spread and rate are taken from
-WINDOW, HOP = 0.025, 0.010  # seconds
+WINDOW, HOP, LONGEST = 0.025, 0.010, 3600  # seconds
+LOWEST, HIGHEST = 1_000, 1_000_000  # samples per second that a sound can have
+UNREADABLE = (RuntimeError, OSError, ValueError, TypeError, MemoryError)  # of soundfile, for damaged sounds
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,16 @@ class Audio(Kind):
     max_seconds: float = 10.0
     kind: ClassVar[str] = "audio"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("audio mels", self.mels)
+        if self.rate is not None:
+            check_at_least("audio rate", self.rate, LOWEST)
+        if not isinstance(self.max_seconds, int | float) or not WINDOW <= self.max_seconds <= LONGEST:
+            raise UserError(f"audio max_seconds {self.max_seconds!r}: must be a number from {WINDOW} to {LONGEST}")
+
     def fit(self, cells: Iterable[Any], *, root: Path | None = None) -> AudioDecoder:
-        sounds = list(itertools.islice(_readable(cells, root), SAMPLE))
+        sounds = list(itertools.islice(_readable(cells, root, self.max_seconds), SAMPLE))
         usual = Counter(rate for _, rate in sounds).most_common(1)
         rate = self.rate or min(16_000, usual[0][0] if usual else 16_000)
         spectra = [log_mel(resampled(s, r, rate), rate, self.mels) for s, r in sounds]
@@ -65,27 +76,71 @@ class AudioDecoder(SteppedDecoder):
         self.rate, self.max_seconds, self.root = rate, max_seconds, root
 
     def decode(self, cell: Any) -> Value:
-        sound, rate = read_audio(cell, self.root)
-        sound = resampled(sound[: int(self.max_seconds * rate)], rate, self.rate)
-        return self.standardised(log_mel(sound, self.rate, self.channels))
+        sound, rate = read_audio(cell, self.root, seconds=self.max_seconds)
+        return self.standardised(log_mel(resampled(sound, rate, self.rate), self.rate, self.channels))
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"rate": self.rate, "max_seconds": self.max_seconds}
 
 
-def read_audio(cell: Any, root: Path | None) -> tuple[Array, int]:
-    """Samples float32 (T,) in [-1, 1], mono, and their rate in Hz; raises `BadCell`."""
+def read_audio(cell: Any, root: Path | None, *, seconds: float) -> tuple[Array, int]:
+    """The first `seconds` as samples float32 (T,), mono, with their rate in Hz; raises `BadCell`."""
     if isinstance(cell, dict) and cell.get("array") is not None:
-        return _checked(np.asarray(cell["array"], dtype=np.float32), int(cell["sampling_rate"]))
+        sound, rate = _given(cell)
+    else:
+        sound, rate = _opened(source_of(cell, root), seconds)
+    sound = sound[: int(seconds * rate)]
+    if sound.size == 0:
+        raise BadCell("is a sound without samples")
+    if not np.isfinite(sound).all():
+        raise BadCell("is a sound with NaN or infinite samples")
+    return sound, rate
+
+
+def _opened(source: bytes | Path, seconds: float) -> tuple[Array, int]:
+    """No more is read than asked for, whatever length the header promises."""
     soundfile = _library("soundfile")
-    source = source_of(cell, root)
     try:
-        sound, rate = soundfile.read(
-            io.BytesIO(source) if isinstance(source, bytes) else str(source), dtype="float32", always_2d=True
-        )
-    except (soundfile.LibsndfileError, OSError, ValueError) as error:
-        raise BadCell(f"is not a sound that can be read: {error}") from None
-    return _checked(sound.mean(axis=1), int(rate))
+        with soundfile.SoundFile(_Bytes(source) if isinstance(source, bytes) else str(source)) as file:
+            rate = _rate(file.samplerate)
+            samples = file.read(frames=int(seconds * rate), dtype="float32", always_2d=True)
+    except UNREADABLE as error:
+        reason = getattr(error, "error_string", error)  # without the address of a Python object
+        raise BadCell(f"is not a sound that can be read: {reason}") from None
+    return _mono(samples, axis=1), rate
+
+
+def _given(cell: dict[str, Any]) -> tuple[Array, int]:
+    try:
+        samples = np.asarray(cell["array"], dtype=np.float32)
+    except UNREADABLE:
+        raise BadCell("holds an array that is not one of numbers") from None
+    if samples.ndim == 2:
+        return _mono(samples, axis=int(np.argmin(samples.shape))), _rate(cell.get("sampling_rate"))
+    if samples.ndim != 1:
+        raise BadCell(f"holds an array of shape {samples.shape}, expected samples, or channels x samples")
+    return samples, _rate(cell.get("sampling_rate"))
+
+
+def _rate(rate: Any) -> int:
+    if not isinstance(rate, int | float) or not LOWEST <= rate <= HIGHEST:
+        raise BadCell(f"has a sampling rate of {shown(rate)}; a sound has {LOWEST:,} to {HIGHEST:,} (is it a series?)")
+    return int(rate)
+
+
+def _mono(samples: Array, axis: int) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(samples.mean(axis=axis))
+
+
+class _Bytes(io.BytesIO):
+    """A file in memory that lets a damaged sound point before its start, as the C library prints what is raised."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
 
 
 def log_mel(sound: Array, rate: int, mels: int) -> Array:
@@ -109,31 +164,21 @@ def _filters(rate: int, size: int, mels: int) -> Array:
     return np.maximum(0, np.minimum(rising, falling))
 
 
-def _checked(sound: Array, rate: int) -> tuple[Array, int]:
-    if sound.size == 0:
-        raise BadCell("is a sound without samples")
-    if not np.isfinite(sound).all():
-        raise BadCell("is a sound with NaN or infinite samples")
-    return sound, rate
-
-
 def resampled(sound: Array, rate: int, wanted: int) -> Array:
     """The sound (T,) at another rate."""
     return sound if rate == wanted else np.asarray(_library("soxr").resample(sound, rate, wanted))
 
 
-def _readable(cells: Iterable[Any], root: Path | None) -> Iterator[tuple[Array, int]]:
+def _readable(cells: Iterable[Any], root: Path | None, seconds: float) -> Iterator[tuple[Array, int]]:
     for cell in cells:
         try:
-            yield read_audio(cell, root)
+            yield read_audio(cell, root, seconds=seconds)
         except BadCell:
             continue
 
 
 def _library(name: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except (ImportError, OSError):  # OSError: the package is there, its C library is not
         raise UserError(f"sounds need {name}: pip install 'absentia[audio]'") from None

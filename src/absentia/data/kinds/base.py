@@ -13,11 +13,25 @@ import numpy.typing as npt
 
 from absentia.errors import BadCell, UserError
 
-__all__ = ["Array", "Decoder", "Kind", "Value", "pad", "source_of"]
+__all__ = [
+    "Array",
+    "Decoder",
+    "Kind",
+    "Value",
+    "check_at_least",
+    "moments",
+    "pad",
+    "shown",
+    "source_of",
+    "standardised",
+]
 
 Array = npt.NDArray[Any]
 Value = dict[str, Array]
 """What a cell becomes: named arrays without a batch axis."""
+
+FARTHEST = 1e6  # standard deviations; what lies farther off is a slip, and float32 could not hold all of it
+SHOWN = 80  # characters of a cell in a message
 
 
 class Decoder(ABC):
@@ -67,6 +81,13 @@ class Kind(ABC):
                 f"a modality of kind {self.kind!r} has one column, not {len(columns)}: {', '.join(columns)}; "
                 "only tabular groups several"
             )
+        twice = sorted({c for c in columns if columns.count(c) > 1})
+        if twice:
+            raise UserError(f"a modality of kind {self.kind!r} names column {twice[0]!r} twice")
+        if not isinstance(self.encoder, str | None) or self.encoder == "":
+            raise UserError(f"{self.kind} encoder {self.encoder!r}: give a hub name or a folder")
+        if not isinstance(self.tune, bool):
+            raise UserError(f"{self.kind} tune {self.tune!r}: must be true or false")
 
     @property
     def takes_columns(self) -> bool:
@@ -90,15 +111,27 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def source_of(cell: Any, root: Path | None) -> bytes | Path:
+def check_at_least(option: str, value: Any, least: int = 1) -> None:
+    """Raise `UserError` for an option that is no whole number or a smaller one than `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{option} {value!r}: must be a whole number, at least {least}")
+
+
+def shown(cell: Any) -> str:
+    """A cell as it stands in a message: cut when it is long."""
+    text = repr(cell)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
+def source_of(cell: Any, root: Path | None, expected: str = "bytes or a path") -> bytes | Path:
     """The bytes or the path that a cell of a file-like kind holds (bytes, a path, or a `{bytes, path}` struct)."""
     if isinstance(cell, dict):
         cell = cell["bytes"] if cell.get("bytes") is not None else cell.get("path")
     if isinstance(cell, (bytes, bytearray, memoryview)):
         return _not_empty(bytes(cell))
     if isinstance(cell, str):
-        return _existing(Path(cell), root)
-    raise BadCell(f"holds {type(cell).__name__}, expected bytes or a path")
+        return _existing(cell, root)
+    raise BadCell(f"holds {type(cell).__name__}, expected {expected}")
 
 
 def _not_empty(content: bytes) -> bytes:
@@ -107,11 +140,24 @@ def _not_empty(content: bytes) -> bytes:
     return content
 
 
-def _existing(path: Path, root: Path | None) -> Path:
+def _existing(text: str, root: Path | None) -> Path:
+    if not text:
+        raise BadCell("holds an empty path")
+    path = Path(text)
     full = path if path.is_absolute() or root is None else root / path
-    if not full.is_file():
-        raise BadCell(f"the file {full} does not exist")
+    try:
+        there = full.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise BadCell(f"the file {_ending(full)} cannot be opened: {error.strerror}") from None
+    if not there:
+        raise BadCell(f"the file {_ending(full)} does not exist")
     return full
+
+
+def _ending(path: Path) -> str:
+    """A path with the end that tells it from others."""
+    text = str(path)
+    return text if len(text) <= 2 * SHOWN else "..." + text[-2 * SHOWN :]
 
 
 def pad(arrays: Sequence[Array], fill: float = 0.0) -> tuple[Array, Array]:
@@ -123,3 +169,26 @@ def pad(arrays: Sequence[Array], fill: float = 0.0) -> tuple[Array, Array]:
     for i, a in enumerate(arrays):
         out[i, : len(a)], mask[i, : len(a)] = a, True
     return out, mask
+
+
+def moments(rows: Array) -> dict[str, list[float]]:
+    """Mean and standard deviation of each column of (N, F), over what is finite; 1 for a column that is constant.
+
+    Columns are brought to numbers up to 1 by a power of two first: exact, and no square overflows.
+    """
+    x = np.where(np.isfinite(rows), rows, np.nan)
+    seen = np.maximum((~np.isnan(x)).sum(axis=0), 1)
+    _, exponent = np.frexp(np.nanmax(np.abs(x), axis=0, initial=0))
+    x = np.ldexp(x, -exponent)
+    mean = np.nansum(x, axis=0) / seen
+    std = np.sqrt(np.nansum((x - mean) ** 2, axis=0) / seen)
+    std = np.where(std > 1e-12, np.maximum(np.ldexp(std, exponent), np.finfo(np.float64).tiny), 1.0)
+    return {"mean": np.ldexp(mean, exponent).tolist(), "std": std.tolist()}
+
+
+def standardised(raw: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
+    """Raw numbers (..., F) as float32 in standard deviations from the mean; a NaN stays one."""
+    with np.errstate(over="ignore"):
+        scaled = (raw - np.asarray(mean)) / np.asarray(std)
+    out: Array = np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
+    return out

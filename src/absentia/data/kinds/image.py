@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from absentia.data.kinds.base import Decoder, Kind, Value, source_of
+from absentia.data.kinds.base import Decoder, Kind, Value, check_at_least, source_of
 from absentia.errors import BadCell, UserError
 
 if TYPE_CHECKING:
@@ -22,7 +23,15 @@ __all__ = ["Image", "ImageDecoder", "read_image"]
 
 LARGEST = 64_000_000  # pixels; a larger picture is a mistake or an attack
 SAMPLE = 64  # training images looked at to choose size and channels
-STEP = 8  # sizes are multiples of this, so that small patches always fit
+STEP = 8  # chosen sizes are multiples of this, so that small patches always fit
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP", "TGA")
+"""Formats of pictures people keep in tables; others would run programs (EPS) or hold no picture."""
+CORRUPT = (
+    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, TypeError, ArithmeticError),
+    *(MemoryError, struct.error),
+)
+"""What pillow's readers raise for damaged bytes."""
+FULL_SCALE = {"I": (65535.0,), "F": (1.0, 255.0)}  # white in pictures of 32 bits per pixel, by mode
 
 
 @dataclass(frozen=True)
@@ -40,14 +49,18 @@ class Image(Kind):
         super().__post_init__()
         if isinstance(self.size, list):
             object.__setattr__(self, "size", tuple(self.size))
-        sides = (self.size,) if isinstance(self.size, int) else self.size or ()
-        if any(not isinstance(side, int) or side < STEP for side in sides):
-            raise UserError(f"image size {self.size!r}: give a whole number of pixels, at least {STEP}")
+        if self.size is None:
+            return
+        sides = self.size if isinstance(self.size, tuple) else (self.size, self.size)
+        if len(sides) != 2:
+            raise UserError(f"image size {self.size!r}: give one length, or height and width")
+        for side in sides:
+            check_at_least("image size", side, STEP)
 
     def fit(self, cells: Iterable[Any], *, root: Path | None = None) -> ImageDecoder:
-        pictures = list(itertools.islice(_readable(cells, root), SAMPLE))
-        channels = 3 if any(_coloured(p) for p in pictures) else 1
-        return ImageDecoder(size=_sides(self.size, pictures), channels=channels, root=root)
+        looks = [(p.height, p.width, p.mode) for p in itertools.islice(_readable(cells, root), SAMPLE)]
+        channels = 3 if any(mode == "RGB" for _, _, mode in looks) else 1
+        return ImageDecoder(size=_sides(self.size, looks), channels=channels, root=root)
 
     def restore(self, state: dict[str, Any], *, root: Path | None = None) -> ImageDecoder:
         return ImageDecoder(size=tuple(state["size"]), channels=state["channels"], root=root)
@@ -78,7 +91,10 @@ class ImageDecoder(Decoder):
 
 
 def read_image(cell: Any, root: Path | None) -> Picture:
-    """The whole picture of a cell, upright; raises `BadCell` when it is corrupt, truncated or huge."""
+    """The picture of a cell, upright: 8 bits deep, grey (mode L) or coloured (RGB), the first one of several.
+
+    What is transparent is laid on white. Raises `BadCell` when it is corrupt, truncated or huge.
+    """
     from PIL import Image as Pillow
     from PIL import ImageOps, UnidentifiedImageError
 
@@ -86,15 +102,15 @@ def read_image(cell: Any, root: Path | None) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pillow's own size warning; ours below is an error
-            picture = Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-            _check_size(picture)
-            picture.load()
-            return ImageOps.exif_transpose(picture)
+            with Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+                _check_size(picture)
+                picture.load()
+                return _plain(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError:
         raise BadCell("is not an image that can be read") from None
-    except Pillow.DecompressionBombError as error:
-        raise BadCell(f"is a huge image: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Pillow.DecompressionBombError:
+        raise BadCell(f"is a huge image: over {LARGEST:,} pixels") from None
+    except CORRUPT as error:
         raise BadCell(f"is a corrupt image: {error}") from None
 
 
@@ -104,7 +120,41 @@ def _check_size(picture: Picture) -> None:
         raise BadCell(f"is a huge image: {width} x {height} pixels, over {LARGEST:,}")
 
 
-def _readable(cells: Iterable[Any], root: Path | None) -> Iterable[Picture]:
+def _plain(picture: Picture) -> Picture:
+    """Any mode as L or RGB."""
+    if picture.mode[0] in FULL_SCALE:
+        return _shallow(picture)
+    mode = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
+    return (_on_white(picture) if picture.has_transparency_data else picture).convert(mode)
+
+
+def _on_white(picture: Picture) -> Picture:
+    from PIL import Image as Pillow
+
+    paper = Pillow.new("RGBA", picture.size, "white")
+    paper.alpha_composite(picture.convert("RGBA"))
+    return paper
+
+
+def _shallow(picture: Picture) -> Picture:
+    """16 or 32 bits per pixel as 8, where pillow would cut everything above 255 off.
+
+    16 bits are 0 to 65535, floats 0 to 1 or 0 to 255; a picture outside reaches from its darkest to its brightest.
+    """
+    from PIL import Image as Pillow
+
+    if picture.mode.startswith("I;16"):
+        return Pillow.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    raw = np.asarray(picture, dtype=np.float64)
+    if not np.isfinite(raw).all():
+        raise BadCell("holds NaN or infinite pixels")
+    low, high = float(raw.min()), float(raw.max())
+    fitting = [top for top in FULL_SCALE[picture.mode] if low >= 0 and high <= top]
+    low, high = (0.0, fitting[0]) if fitting else (low, high)
+    return Pillow.fromarray(np.rint((raw - low) * (255 / max(high - low, 1e-300))).astype(np.uint8))
+
+
+def _readable(cells: Iterable[Any], root: Path | None) -> Iterator[Picture]:
     for cell in cells:
         try:
             yield read_image(cell, root)
@@ -112,19 +162,15 @@ def _readable(cells: Iterable[Any], root: Path | None) -> Iterable[Picture]:
             continue
 
 
-def _coloured(picture: Picture) -> bool:
-    return picture.mode not in ("1", "L", "LA", "I", "F", "I;16")
-
-
-def _sides(asked: int | tuple[int, int] | None, pictures: list[Picture]) -> tuple[int, int]:
+def _sides(asked: int | tuple[int, int] | None, looks: list[tuple[int, int, str]]) -> tuple[int, int]:
     if isinstance(asked, int):
         return asked, asked
     if asked is not None:
         return asked
-    if not pictures:
+    if not looks:
         return 4 * STEP, 4 * STEP
-    height = float(np.median([p.height for p in pictures]))
-    width = float(np.median([p.width for p in pictures]))
+    height = float(np.median([height for height, _, _ in looks]))
+    width = float(np.median([width for _, width, _ in looks]))
     shrink = min(1.0, 64 / max(height, width))
     return _multiple(height * shrink), _multiple(width * shrink)
 

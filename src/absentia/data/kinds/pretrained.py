@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from logging import CRITICAL
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from absentia.data.kinds.audio import read_audio, resampled
-from absentia.data.kinds.base import Decoder, Kind, Value, pad
+from absentia.data.kinds.base import Array, Decoder, Kind, Value, pad
 from absentia.data.kinds.image import read_image
-from absentia.data.kinds.text import read_text
+from absentia.data.kinds.text import LONG, read_text
 from absentia.errors import UserError
 
-__all__ = ["PretrainedDecoder", "can_be_pretrained"]
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+__all__ = ["PretrainedDecoder", "can_be_pretrained", "loading"]
 
 PROCESSORS = {"image": "AutoImageProcessor", "text": "AutoTokenizer", "audio": "AutoFeatureExtractor"}
-LONGEST_TEXT = 512
+LONGEST_TEXT = 512  # tokens
+LONGEST_SOUND, SHORTEST_SOUND = 30.0, 0.1  # seconds
+SLIMMEST = 32  # sides as unequal as 1 : 32; a processor that fits the short side would make the long one endless
 
 
 def can_be_pretrained(kind: Kind) -> bool:
@@ -39,12 +47,13 @@ class PretrainedDecoder(Decoder):
         """The encoder's processor, loaded when first needed."""
         import transformers
 
-        options = {"backend": "pil"} if self.kind == "image" else {}
-        try:
-            return getattr(transformers, PROCESSORS[self.kind]).from_pretrained(self.source, **options)
-        except (OSError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise UserError(f"encoder {self.source!r}: its {self.kind} processor cannot be loaded: {first}") from None
+        options: dict[str, Any] = {"backend": "pil"} if self.kind == "image" else {}
+        with loading(self.source, f"{self.kind} processor"):
+            loader = getattr(transformers, PROCESSORS[self.kind])
+            processor = loader.from_pretrained(self.source, trust_remote_code=False, **options)
+        if self.kind == "text" and len(processor) <= len(processor.all_special_tokens):
+            raise UserError(f"encoder {self.source!r}: its tokenizer has no words; is its vocabulary file missing?")
+        return processor
 
     def decode(self, cell: Any) -> Value:
         made = {"image": self._image, "text": self._text, "audio": self._audio}[self.kind](cell)
@@ -61,10 +70,10 @@ class PretrainedDecoder(Decoder):
         return out
 
     def blank(self) -> Value:
-        """A black picture, an empty text, a tenth of a second of silence."""
+        """A picture of zeros, an empty text, a tenth of a second of silence."""
         if self.kind == "image":
             return {k: np.zeros_like(v) for k, v in self._blank_image().items()}
-        made = self._text("") if self.kind == "text" else self._sound(np.zeros(self._rate // 10, np.float32))
+        made = self._text("") if self.kind == "text" else self._sound(np.zeros(1, np.float32))
         return {key: np.asarray(made[key])[0] for key in made}
 
     def state(self) -> dict[str, Any]:
@@ -74,8 +83,19 @@ class PretrainedDecoder(Decoder):
     def _rate(self) -> int:
         return int(getattr(self.processor, "sampling_rate", 16_000))
 
+    @cached_property
+    def _places(self) -> int:
+        """Tokens that the encoder has places for; some count from behind the padding's number."""
+        from transformers import AutoConfig
+
+        said = int(self.processor.model_max_length)
+        with loading(self.source, "config"):
+            config = AutoConfig.from_pretrained(self.source, trust_remote_code=False).get_text_config()
+        places = getattr(config, "max_position_embeddings", None) or LONGEST_TEXT
+        return min(LONGEST_TEXT, said if said <= places else places - (getattr(config, "pad_token_id", None) or 0) - 1)
+
     def _image(self, cell: Any) -> Any:
-        return self.processor(images=read_image(cell, self.root).convert("RGB"), return_tensors="np")
+        return self.processor(images=_stout(read_image(cell, self.root).convert("RGB")), return_tensors="np")
 
     def _blank_image(self) -> Value:
         from PIL import Image as Pillow
@@ -84,15 +104,50 @@ class PretrainedDecoder(Decoder):
         return {key: np.asarray(made[key])[0] for key in made}
 
     def _text(self, cell: Any) -> Any:
-        longest = min(self.processor.model_max_length, LONGEST_TEXT)
-        return self.processor([read_text(cell)], truncation=True, max_length=longest, return_tensors="np")
+        text = read_text(cell)[: LONG * LONGEST_TEXT]
+        return self.processor([text], truncation=True, max_length=self._places, return_tensors="np")
 
     def _audio(self, cell: Any) -> Any:
-        sound, rate = read_audio(cell, self.root)
+        sound, rate = read_audio(cell, self.root, seconds=LONGEST_SOUND)
         return self._sound(resampled(sound, rate, self._rate))
 
-    def _sound(self, sound: Any) -> Any:
+    def _sound(self, sound: Array) -> Any:
+        short = int(SHORTEST_SOUND * self._rate) - len(sound)
+        sound = np.pad(sound, (0, max(0, short)))
         return self.processor(sound, sampling_rate=self._rate, return_tensors="np")
 
     def _fill(self, key: str) -> float:
         return float(self.processor.pad_token_id or 0) if self.kind == "text" and key == "input_ids" else 0.0
+
+
+@contextmanager
+def loading(source: str, part: str) -> Iterator[None]:
+    """Nothing is printed while a part of a checkpoint is loaded, and whatever is wrong with it is one `UserError`."""
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    if _looks_like_a_path(source) and not Path(source).is_dir():
+        raise UserError(f"encoder {source!r}: there is no such folder")
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(CRITICAL)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"encoder {source!r}: its {part} cannot be loaded: {first}") from None
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _looks_like_a_path(source: str) -> bool:
+    return source.startswith((".", "/", "~")) or source.count("/") > 1
+
+
+def _stout(picture: Picture) -> Picture:
+    longest = SLIMMEST * min(picture.size)
+    return picture.resize((min(picture.width, longest), min(picture.height, longest)))

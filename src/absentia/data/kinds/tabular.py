@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from absentia.data.kinds.base import Array, Decoder, Kind, Value
-from absentia.errors import BadCell
+from absentia.data.kinds.base import Array, Decoder, Kind, Value, check_at_least, moments, shown, standardised
+from absentia.errors import BadCell, UserError
 
 __all__ = ["Tabular", "TabularDecoder"]
 
 NULL, OTHER = 0, 1  # category numbers of a hole and of what training never saw
+LISTS = (list, tuple, np.ndarray)
+NESTED = (*LISTS, dict)
+NUMBERS = (Real, np.bool_, Decimal, date, time, timedelta)
+TAKES = "tabular takes numbers, categories and lists of equally many numbers"
+UNREADABLE = (TypeError, ValueError, OverflowError)  # what is no number, or one beyond any float
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class Tabular(Kind):
     """Columns that belong together; the modality is absent where all of them are null.
 
     A list column whose rows all have the same length is a vector: as many numbers. Numbers are standardised with
-    the training rows; a single null (or NaN) becomes the mean and is marked as a hole.
+    the training rows; a single null (or NaN) becomes the mean and is marked as a hole. True is 1; dates, times and
+    durations are numbers of seconds. Everything else is a category, by how it is written.
 
     categories: values of a categorical column that are told apart; rarer ones are one.
     """
@@ -37,6 +45,10 @@ class Tabular(Kind):
     def takes_columns(self) -> bool:
         return True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("tabular categories", self.categories)
+
     def fit(self, cells: Iterable[Any], *, root: Path | None = None) -> TabularDecoder:
         rows = list(cells)
         return TabularDecoder(fields=[self._field(c, [r.get(c) for r in rows]) for c in _columns(rows, self)])
@@ -46,12 +58,15 @@ class Tabular(Kind):
 
     def _field(self, column: str, cells: list[Any]) -> dict[str, Any]:
         known = [c for c in cells if not _hole(c)]
-        if known and all(isinstance(c, (list, tuple, np.ndarray)) for c in known):
-            return {"column": column, "type": "vector"} | _moments(_common_length(known))
-        if all(isinstance(c, Real) for c in known):
-            return {"column": column, "type": "number"} | _moments([[float(c)] for c in known])
-        common = Counter(str(c) for c in known).most_common(self.categories)
-        return {"column": column, "type": "category", "values": sorted(value for value, _ in common)}
+        if known and all(isinstance(c, LISTS) for c in known):
+            return {"column": column, "type": "vector"} | moments(_vectors(column, known))
+        if all(isinstance(c, NUMBERS) for c in known):
+            return {"column": column, "type": "number"} | moments(_scalars(known))
+        if any(isinstance(c, NESTED) for c in known):
+            raise UserError(f"column {column!r} holds nested cells; {TAKES}")
+        counts = Counter(_word(c) for c in known)
+        common = sorted(counts, key=lambda value: (-counts[value], value))[: self.categories]
+        return {"column": column, "type": "category", "values": sorted(common)}
 
 
 class TabularDecoder(Decoder):
@@ -78,7 +93,7 @@ class TabularDecoder(Decoder):
         flat = np.concatenate(numbers) if numbers else np.zeros(0, dtype=np.float32)
         holes = np.isnan(flat)
         codes = [
-            NULL if _hole(value := cell.get(f["column"])) else code.get(str(value), OTHER)
+            _code(f["column"], cell.get(f["column"]), code)
             for f, code in zip(self._categorical, self._codes, strict=True)
         ]
         return {"numbers": np.where(holes, 0, flat), "holes": holes, "categories": np.asarray(codes, np.int64)}
@@ -103,39 +118,73 @@ def _hole(cell: Any) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
-def _common_length(vectors: list[Any]) -> list[list[float]]:
-    length = Counter(len(v) for v in vectors).most_common(1)[0][0]
-    return [[math.nan if x is None else float(x) for x in v] for v in vectors if len(v) == length]
+def _word(cell: Any) -> str:
+    """A category as text; 3.0 is 3, as whole numbers become floats in a column with nulls."""
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", errors="backslashreplace")
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
-def _moments(rows: list[list[float]]) -> dict[str, Any]:
-    """Mean and standard deviation per number over what is finite, as JSON."""
+def _code(column: str, cell: Any, codes: dict[str, int]) -> int:
+    if isinstance(cell, NESTED):
+        raise BadCell(f"holds {shown(cell)}, expected a category", column=column)
+    return NULL if _hole(cell) else codes.get(_word(cell), OTHER)
+
+
+def _number(cell: Any) -> float:
+    """Raises one of `UNREADABLE` for what is no number; a null is NaN."""
+    if cell is None:
+        return math.nan
+    if isinstance(cell, datetime):
+        return (cell if cell.tzinfo else cell.replace(tzinfo=UTC)).timestamp()
+    if isinstance(cell, date):
+        return _number(datetime.combine(cell, time()))
+    if isinstance(cell, time):
+        return 3600 * cell.hour + 60 * cell.minute + cell.second + 1e-6 * cell.microsecond
+    return cell.total_seconds() if isinstance(cell, timedelta) else float(cell)
+
+
+def _scalars(cells: Sequence[Any]) -> Array:
+    """Cells as float64 (N, 1), without those that cannot be read."""
+    return np.asarray([[x] for cell in cells for x in _readable([cell])], dtype=np.float64).reshape(-1, 1)
+
+
+def _vectors(column: str, cells: Sequence[Any]) -> Array:
+    """List cells as float64 (N, F): those of the usual length."""
+    rows = [row for cell in cells if len(row := list(_readable(cell))) == len(cell) > 0]
     if not rows:
-        return {"mean": [0.0], "std": [1.0]}
-    x = np.asarray(rows, dtype=np.float64)
-    x = np.where(np.isfinite(x), x, np.nan)
-    seen = np.maximum((~np.isnan(x)).sum(axis=0), 1)
-    mean = np.nansum(x, axis=0) / seen
-    std = np.sqrt(np.nansum((x - mean) ** 2, axis=0) / seen)
-    return {"mean": mean.tolist(), "std": np.where(std > 1e-12, std, 1.0).tolist()}
+        raise UserError(f"column {column!r} holds lists, but none of numbers alone; {TAKES}")
+    lengths = Counter(len(row) for row in rows)
+    usual = max(lengths, key=lambda length: (lengths[length], length))
+    return np.asarray([row for row in rows if len(row) == usual], dtype=np.float64)
+
+
+def _readable(cells: Iterable[Any]) -> Iterator[float]:
+    for cell in cells:
+        try:
+            yield _number(cell)
+        except UNREADABLE:
+            continue
 
 
 def _standardised(field: dict[str, Any], cell: Any) -> Array:
-    mean = np.asarray(field["mean"])
+    size = len(field["mean"])
     if _hole(cell):
-        return np.full(len(mean), np.nan, dtype=np.float32)
+        return np.full(size, np.nan, dtype=np.float32)
     raw = _numbers(field, cell)
-    if len(raw) != len(mean):
-        raise BadCell(f"column {field['column']!r} holds {len(raw)} numbers, training had {len(mean)}")
+    if len(raw) != size:
+        raise BadCell(f"holds {len(raw)} numbers, training had {size}", column=field["column"])
     if np.isinf(raw).any():
-        raise BadCell(f"column {field['column']!r} holds an infinite number")
-    scaled: Array = ((raw - mean) / np.asarray(field["std"])).astype(np.float32)
-    return scaled
+        raise BadCell("holds an infinite number", column=field["column"])
+    return standardised(raw, field["mean"], field["std"])
 
 
 def _numbers(field: dict[str, Any], cell: Any) -> Array:
+    wanted = "a list of numbers" if field["type"] == "vector" else "a number"
+    if isinstance(cell, LISTS) != (field["type"] == "vector"):
+        raise BadCell(f"holds {shown(cell)}, expected {wanted}", column=field["column"])
     try:
         cells = cell if field["type"] == "vector" else [cell]
-        return np.asarray([math.nan if c is None else float(c) for c in cells], dtype=np.float64)
-    except (TypeError, ValueError):
-        raise BadCell(f"column {field['column']!r} holds {cell!r}, expected a number") from None
+        return np.asarray([_number(c) for c in cells], dtype=np.float64)
+    except UNREADABLE:
+        raise BadCell(f"holds {shown(cell)}, expected {wanted}", column=field["column"]) from None

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from absentia.data.kinds.base import Decoder, Kind, Value, pad
+from absentia.data.kinds.base import Decoder, Kind, Value, check_at_least, pad
 from absentia.errors import BadCell
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = ["Text", "TextDecoder", "read_text"]
+
+LONG = 100  # characters looked at for each token that is kept: many more than a token has
+BYTES = 256  # tokens that any text can be written in
+PIECE = 1000  # characters learned from at a time; the time for one word grows with the square of its length
+PLAIN = (int, float, Decimal, date, time, timedelta)  # what a table may hold that reads as text
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,13 @@ class Text(Kind):
     vocabulary: int = 4096
     kind: ClassVar[str] = "text"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("text max_length", self.max_length)
+        check_at_least("text vocabulary", self.vocabulary, BYTES)
+
     def fit(self, cells: Iterable[Any], *, root: Path | None = None) -> TextDecoder:
-        tokenizer = _trained(_readable(cells), self.vocabulary)
+        tokenizer = _trained(_pieces(cells, LONG * self.max_length), self.vocabulary)
         return TextDecoder(tokenizer=tokenizer.to_str(), max_length=self.max_length)
 
     def restore(self, state: dict[str, Any], *, root: Path | None = None) -> TextDecoder:
@@ -56,7 +68,8 @@ class TextDecoder(Decoder):
         return int(self.tokenizer.get_vocab_size())
 
     def decode(self, cell: Any) -> Value:
-        ids = self.tokenizer.encode(read_text(cell)).ids[: self.max_length]
+        text = read_text(cell)[: LONG * self.max_length]
+        ids = self.tokenizer.encode(text).ids[: self.max_length]
         return {"ids": np.asarray(ids, dtype=np.int64)}
 
     def collate(self, values: Sequence[Value]) -> Value:
@@ -73,23 +86,33 @@ class TextDecoder(Decoder):
 def read_text(cell: Any) -> str:
     """The text of a cell; raises `BadCell` for bytes that are not UTF-8 and for what is no text at all."""
     if isinstance(cell, str):
-        return cell
+        return _encodable(cell)
     if isinstance(cell, (bytes, bytearray)):
         try:
             return bytes(cell).decode("utf-8")
         except UnicodeDecodeError as error:
             raise BadCell(f"is not UTF-8 text: byte {error.start} is 0x{cell[error.start]:02x}") from None
-    if isinstance(cell, (int, float)):
+    if isinstance(cell, PLAIN):
         return str(cell)
     raise BadCell(f"holds {type(cell).__name__}, expected text")
 
 
-def _readable(cells: Iterable[Any]) -> Iterator[str]:
+def _encodable(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise BadCell(f"is not text: character {error.start} is the lone surrogate U+{code:04X}") from None
+    return text
+
+
+def _pieces(cells: Iterable[Any], longest: int) -> Iterator[str]:
     for cell in cells:
         try:
-            yield read_text(cell)
+            text = read_text(cell)[:longest]
         except BadCell:
             continue
+        yield from (text[i : i + PIECE] for i in range(0, len(text), PIECE))
 
 
 def _trained(texts: Iterable[str], vocabulary: int) -> Tokenizer:

@@ -14,7 +14,7 @@ STRIDE = 8
 
 
 class ImageEmbedder(Embedder):
-    """Pixels uint8 (n, C, H, W) to (H / 8) (W / 8) tokens."""
+    """Pixels uint8 (n, C, H, W) to ceil(H / 8) ceil(W / 8) tokens."""
 
     def __init__(self, *, width: int, decoder: ImageDecoder) -> None:
         super().__init__(width=width)
@@ -27,7 +27,7 @@ class ImageEmbedder(Embedder):
             nn.Conv2d(half, width, 3, stride=2, padding=1),
         )
         height, across = decoder.size
-        self.position = learned_vector((height // STRIDE) * (across // STRIDE), width)
+        self.position = learned_vector(-(-height // STRIDE) * -(-across // STRIDE), width)
 
     def embed(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         pixels = inputs["pixels"].to(self.position.dtype) / 127.5 - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,23 +11,30 @@ import torch
 from torch import Tensor, nn
 
 from absentia.data.kinds import Value
-from absentia.data.kinds.pretrained import PretrainedDecoder
+from absentia.data.kinds.pretrained import PretrainedDecoder, loading
 from absentia.errors import UserError
 from absentia.models.encoders.base import Embedder
 
 __all__ = ["FeatureEmbedder", "FrozenEncoder", "PretrainedEncoder", "TunedEmbedder"]
 
 
-class PretrainedEncoder(nn.Module):
-    """Any `AutoModel`: a vision transformer, a convolutional network, a text or a sound encoder.
+CLS = ("cls_token", "class_embedding")  # what vision transformers call their [CLS]
+TOWERS = {"image": ["vision_model"], "text": ["text_model", "encoder"], "audio": ["audio_model", "encoder"]}
+SILENT = ("pooler", "masked_spec_embed")  # parts that many checkpoints come without, and no token goes through
 
-    `source` is a hub name or a folder. Of models with two towers the tower of `kind` is taken.
+
+class PretrainedEncoder(nn.Module):
+    """Any `AutoModel`: a vision transformer, a convolutional network, a text or a sound encoder, in float32.
+
+    `source` is a hub name or a folder. Of models with two towers the tower of `kind` is taken. What a row gets never
+    depends on who shares its batch: batch norms keep their statistics, sounds of unlike lengths run one by one.
     """
 
     def __init__(self, *, kind: str, source: str) -> None:
         super().__init__()
         self.kind, self.source = kind, source
-        self.model = _tower(_loaded(source), kind)
+        self.model = _loaded(kind, source)
+        self._takes = set(inspect.signature(self.model.forward).parameters)
 
     @property
     def width(self) -> int:
@@ -36,19 +44,29 @@ class PretrainedEncoder(nn.Module):
         size: Any = next((s for s in sizes if s), None)
         return int((size[-1] if isinstance(size, (list, tuple)) else size) or self._probed())
 
+    def train(self, mode: bool = True) -> PretrainedEncoder:
+        """Training mode for all but the batch norms."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
     def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (n, T, d) and where they are real, bool (n, T)."""
-        out = self.model(**inputs).last_hidden_state
-        tokens = out.flatten(2).transpose(1, 2) if out.dim() == 4 else out
         mask = inputs.get("attention_mask")
+        if self.kind == "audio" and mask is not None and not mask.all():
+            return self._by_length(inputs, mask.sum(dim=1))
+        out = self.model(**{k: x for k, x in inputs.items() if k in self._takes}).last_hidden_state
+        tokens = out.flatten(2).transpose(1, 2) if out.dim() == 4 else out
         if mask is None or mask.shape != tokens.shape[:2]:
             return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return tokens, mask.bool()
 
     def pooled(self, **inputs: Tensor) -> Tensor:
-        """One vector per row (n, d): the [CLS] of a vision transformer, else the mean of the real tokens."""
+        """One vector per row (n, d): the [CLS] of a vision transformer that has one, else the mean of real tokens."""
         tokens, valid = self(**inputs)
-        if self.kind == "image" and hasattr(self.model.config, "num_attention_heads"):
+        if self.kind == "image" and any(name.endswith(CLS) for name, _ in self.model.named_parameters()):
             return tokens[:, 0]  # type: ignore[no-any-return]
         weight = valid[..., None].to(tokens.dtype)
         return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)  # type: ignore[no-any-return]
@@ -60,10 +78,22 @@ class PretrainedEncoder(nn.Module):
             digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
         return digest.hexdigest()
 
+    def _by_length(self, inputs: dict[str, Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Padded rows as if each length were a batch of its own: convolutions would look into the padding."""
+        groups = [(lengths == length).nonzero()[:, 0] for length in torch.unique(lengths)]
+        parts = [self(**{k: x[rows, : lengths[rows[0]]] for k, x in inputs.items()})[0] for rows in groups]
+        tokens = parts[0].new_zeros(len(lengths), max(p.shape[1] for p in parts), parts[0].shape[2])
+        valid = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        for rows, part in zip(groups, parts, strict=True):
+            tokens[rows, : part.shape[1]] = part
+            valid[rows, : part.shape[1]] = True
+        return tokens, valid
+
     def _probed(self) -> int:
         size = getattr(self.model.config, "image_size", 64)
+        height, width = (size, size) if isinstance(size, int) else size
         with torch.no_grad():
-            return int(self(pixel_values=torch.zeros(1, 3, size, size))[0].shape[-1])
+            return int(self(pixel_values=torch.zeros(1, 3, height, width))[0].shape[-1])
 
 
 class FrozenEncoder:
@@ -119,19 +149,40 @@ def _alike(order: Sequence[int], values: Sequence[Value]) -> list[list[int]]:
     return groups
 
 
-def _loaded(source: str) -> Any:
+def _loaded(kind: str, source: str) -> Any:
     from transformers import AutoModel
 
-    try:
-        return AutoModel.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"encoder {source!r} cannot be loaded: {first}") from None
+    with loading(source, "model"):
+        whole, report = AutoModel.from_pretrained(
+            source,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # said below, with a name
+            output_loading_info=True,
+        )
+    model = _tower(whole, kind)
+    missing = _missing(whole, model, {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+    if missing:
+        raise UserError(f"encoder {source!r} has no fitting weights for {missing[0]} ({len(missing)} such tensors)")
+    if hasattr(model.config, "apply_spec_augment"):
+        model.config.apply_spec_augment = False  # it draws from a global generator
+    return model
+
+
+@torch.no_grad()
+def _missing(whole: Any, model: Any, names: set[str]) -> list[str]:
+    """Tensors of `model` that the checkpoint of `whole` lacks; those without a say in the tokens become zeros."""
+    mine = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
+    missing = {n: x for n, x in whole.state_dict(keep_vars=True).items() if n in names and id(x) in mine}
+    for name, tensor in missing.items():
+        if any(part in name for part in SILENT):
+            tensor.zero_()
+    return [name for name in missing if not any(part in name for part in SILENT)]
 
 
 def _tower(model: Any, kind: str) -> Any:
     """The part of a model with several towers that reads this kind; an encoder alone is itself."""
-    for name in {"image": ["vision_model"], "text": ["text_model"], "audio": ["audio_model", "encoder"]}[kind]:
+    for name in TOWERS[kind]:
         if hasattr(model, name) and (name != "encoder" or hasattr(model, "decoder")):
             return getattr(model, name)
     return model

@@ -36,7 +36,7 @@ class SeriesEmbedder(Embedder):
 
     def _whole_windows(self, steps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         short = -steps.shape[1] % self.patch
-        return F.pad(steps, (0, 0, 0, short)), F.pad(mask, (0, short))
+        return F.pad(steps.masked_fill(~mask[..., None], 0), (0, 0, 0, short)), F.pad(mask, (0, short))
 
 
 def _waves(length: int, width: int) -> Tensor:

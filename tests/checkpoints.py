@@ -1,0 +1,76 @@
+"""Tiny pretrained encoders with random weights, in the hub's own format: what `from_pretrained` finds in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+__all__ = ["WORDS", "ast", "bert", "clip", "mobilenet", "vit", "wav2vec2"]
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##a", "##b", "##c", "hello", "world", "!"]
+MIXED = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+
+
+def vit(folder: Path) -> Path:
+    """A vision transformer for pictures of 16 x 16, with its processor."""
+    _saved(transformers.ViTModel, transformers.ViTConfig(image_size=16, patch_size=8, **MIXED), folder)
+    transformers.ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def mobilenet(folder: Path) -> Path:
+    """A convolutional network for pictures of 32 x 32."""
+    config = transformers.MobileNetV2Config(image_size=32, depth_multiplier=0.1, min_depth=8, finegrained_output=False)
+    _saved(transformers.MobileNetV2Model, config, folder)
+    size = {"shortest_edge": 32}
+    transformers.MobileNetV2ImageProcessorPil(size=size, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def bert(folder: Path, positions: int = 12, **options: Any) -> Path:
+    """A text encoder with a word-piece vocabulary."""
+    config = transformers.BertConfig(vocab_size=len(WORDS), max_position_embeddings=positions, **MIXED)
+    _saved(transformers.BertModel, config, folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    transformers.BertTokenizer(str(folder / "vocab.txt"), **options).save_pretrained(folder)
+    return folder
+
+
+def clip(folder: Path) -> Path:
+    """Two towers: pictures of 16 x 16 and texts."""
+    text = {**MIXED, "vocab_size": len(WORDS), "max_position_embeddings": 12, "eos_token_id": 3, "bos_token_id": 2}
+    vision = {**MIXED, "image_size": 16, "patch_size": 8, "hidden_size": 8}
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=4)
+    _saved(transformers.CLIPModel, config, folder)
+    side = {"height": 16, "width": 16}
+    transformers.CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=side).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=12).save_pretrained(folder)
+    return folder
+
+
+def wav2vec2(folder: Path) -> Path:
+    """A sound encoder that reads waves of any length: two convolutions, then a transformer."""
+    layers = {"conv_dim": (8, 8), "conv_kernel": (10, 4), "conv_stride": (5, 4)}
+    shape = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    _saved(transformers.Wav2Vec2Model, transformers.Wav2Vec2Config(**layers, **shape, **MIXED), folder)
+    transformers.Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(folder)
+    return folder
+
+
+def ast(folder: Path) -> Path:
+    """A sound encoder that reads spectrograms of one size."""
+    shape = {"max_length": 32, "num_mel_bins": 16, "patch_size": 8, "time_stride": 8, "frequency_stride": 8}
+    _saved(transformers.ASTModel, transformers.ASTConfig(**shape, **MIXED), folder)
+    made = transformers.ASTFeatureExtractor(sampling_rate=16000, num_mel_bins=16, max_length=32)
+    made.save_pretrained(folder)
+    return folder
+
+
+def _saved(model: Any, config: Any, folder: Path) -> None:
+    torch.manual_seed(0)
+    model(config).eval().save_pretrained(folder)

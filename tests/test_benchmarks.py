@@ -1,0 +1,113 @@
+"""The benchmarks run: each in its smallest form, in a process of its own, as `make bench` would start it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def smoke(name: str, out: Path) -> list[dict[str, Any]]:
+    """The rows of a benchmark's result."""
+    script = BENCHMARKS / f"{name}.py"
+    command = [sys.executable, "-W", "error", str(script), "--smoke", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+    assert {"command", "date", "seeds", "hardware", "rows"} <= result.keys()
+    assert result["command"].startswith(f"python benchmarks/{name}.py --smoke")
+    return result["rows"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a module of the benchmarks folder, as its scripts do."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def test_simple_peers_beat_chance_and_lose_to_complete_data(tmp_path: Path) -> None:
+    score = {row["peer"]: row["score"] for row in smoke("simple_peers", tmp_path) if "seeds" in row}
+    masked = {name: value for name, value in score.items() if not name.startswith("complete")}
+    assert set(masked) == {"late fusion", "trees", "imputation"}
+    assert min(masked.values()) > 0.5
+    assert max(masked.values()) < score["complete, late fusion"]
+
+
+def test_only_cells_that_are_present_are_opened(tmp_path: Path) -> None:
+    rows = smoke("decode_cost", tmp_path)
+    assert [row["hidden"] for row in rows] == [0, 0.5, 0.9]
+    assert all(row["opened"] == row["cells"] for row in rows)
+    assert rows[2]["ratio"] < rows[1]["ratio"] < 1
+
+
+def test_a_long_table_is_inspected_and_answered_in_little_memory(tmp_path: Path) -> None:
+    rows = {row["command"]: row for row in smoke("million_rows", tmp_path)}
+    assert list(rows) == ["absentia train", "absentia inspect", "absentia predict"]
+    assert max(row["peak_mb"] for row in rows.values()) < 2048
+    assert rows["absentia predict"]["accuracy"] > 0.5
+
+
+def test_a_table_that_is_not_there_is_passed_over(
+    inside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--tables", "mfeat", "--data", str(tmp_path), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["simple_peers.py", *words])
+    inside("simple_peers").main()
+    assert "passed over: mfeat: there is no" in capsys.readouterr().err
+    assert json.loads((tmp_path / "simple_peers.json").read_text())["rows"] == []
+
+
+def test_what_a_plan_hides_does_not_reach_the_peers(inside: Any) -> None:
+    features = inside("_features")
+    draw = np.random.default_rng(0)
+    presence = draw.random((40, 2)) < 0.6
+    numbers, words = draw.normal(size=(40, 3)).astype(np.float32), np.asarray(["ash elm", "oak"] * 20, dtype=object)
+    numbers2, words2 = numbers.copy(), words.copy()
+    numbers2[~presence[:, 0]], words2[~presence[:, 1]] = np.inf, "a word that nobody has seen"
+
+    def seen(a: Any, b: Any) -> Any:
+        everything = np.ones((40, 2), dtype=np.bool_)
+        part = features.Part(x={"a": a, "b": b}, presence=everything, y=np.arange(40), ids=[str(i) for i in range(40)])
+        return features.parts_under({"train": part}, {"train": presence})["train"]
+
+    for name, matrix in seen(numbers, words).x.items():
+        np.testing.assert_array_equal(matrix, seen(numbers2, words2).x[name])
+    assert np.isnan(seen(numbers, words).x["a"][~presence[:, 0]]).all()
+
+
+def test_late_fusion_needs_no_modality_and_answers_the_shares_without_any(inside: Any) -> None:
+    features, peers = inside("_features"), inside("_peers")
+    target = importlib.import_module("absentia.data.schema").Target("kind", "class")
+    labels = ["x", "y", "y", "y"] * 20
+    codec = importlib.import_module("absentia.data.target").TargetCodec.fit(target, labels)
+    y = codec.encode(labels)
+    x = {"a": y[:, None] + np.float32(0.1), "b": np.full((80, 1), np.nan, np.float32)}
+    presence = np.tile([True, False], (80, 1))
+    part = features.Part(x=x, presence=presence, y=y, ids=[str(i) for i in range(80)])
+    peer = peers.LateFusion(codec, 0).fit(part, part)
+    assert (peer.answer(part).argmax(axis=1) == y).all()
+    nothing = features.Part(x=x, presence=np.zeros_like(presence), y=y, ids=part.ids)
+    np.testing.assert_allclose(peer.answer(nothing), np.tile([0.25, 0.75], (80, 1)))
+
+
+def test_the_ledger_grows_at_its_end(inside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = inside("_results")
+    monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / "absent_cost.py"), "--small"])
+    ledger = tmp_path / "LEDGER.md"
+    for figure in ("first | with a bar", "second"):
+        results.record("what", figure, [0, 1], results.RESULTS / "absent_cost.json", ledger)
+    lines = ledger.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# Ledger"
+    assert lines[-2].count(" | ") == lines[-1].count(" | ") == 6
+    assert "first \\| with a bar" in lines[-2]
+    assert "`python benchmarks/absent_cost.py --small` | 0, 1 |" in lines[-1]
+    assert lines[-1].endswith("second | `benchmarks/results/absent_cost.json` |")
