@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-__all__ = ["WORDS", "ast", "bert", "clip", "mobilenet", "vit", "wav2vec2"]
+__all__ = ["ENCODERS", "WORDS", "ast", "bert", "changed", "clip", "mobilenet", "vit", "wav2vec2"]
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##a", "##b", "##c", "hello", "world", "!"]
 MIXED = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -71,6 +73,25 @@ def ast(folder: Path) -> Path:
     return folder
 
 
+ENCODERS = {"vit": vit, "mobilenet": mobilenet, "bert": bert, "clip": clip, "wav2vec2": wav2vec2, "ast": ast}
+
+
+def changed(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    """Rewrite the weights of a checkpoint."""
+    tensors = change(load_file(folder / "model.safetensors"))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def _saved(model: Any, config: Any, folder: Path) -> None:
-    torch.manual_seed(0)
-    model(config).eval().save_pretrained(folder)
+    """Weights large enough that inputs show in the features, from a generator of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = model(config).eval()
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    logging = transformers.utils.logging
+    logging.disable_progress_bar()
+    made.save_pretrained(folder)
+    logging.enable_progress_bar()

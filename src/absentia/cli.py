@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import (  # type: ignore[attr-defined]
-    ActionConfigFile,
-    ArgumentError,
-    ArgumentParser,
-    Namespace,
-)
+from jsonargparse import ArgumentError, Namespace
 
-from absentia.config import Model, RunConfig, Training, config_from
-from absentia.errors import UserError, nearest
+from absentia.config import RunConfig, config_from
+from absentia.errors import UserError
+from absentia.flags import explained, parser_of_all, underscored
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,133 +21,23 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-ON_BAD = "what becomes of cells that cannot be read: error, absent or skip"
 INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for a mistake of the user, 130 after Ctrl-C."""
-    words = [_underscored(word) for word in (sys.argv[1:] if argv is None else argv)]
-    parser, commands = _parser()
+    words = [underscored(word) for word in (sys.argv[1:] if argv is None else argv)]
+    parser, commands = parser_of_all()
     try:
         parsed = parser.parse_args(words or ["--help"])
         return COMMANDS[parsed.subcommand](parsed[parsed.subcommand]) or 0
     except ArgumentError as error:
-        return _complain(_explained(str(error), commands, words))
+        return _complain(explained(str(error), commands, words))
     except UserError as error:
         return _complain(str(error))
     except KeyboardInterrupt:
         print("\nabsentia: stopped. The same command with --resume goes on.", file=sys.stderr)
         return INTERRUPTED
-
-
-def _parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    parser = ArgumentParser(
-        prog="absentia",
-        description="Multimodal models that keep working when modalities are absent.",
-        version=_version(),
-        exit_on_error=False,
-    )
-    subcommands = parser.add_subcommands(title="commands", metavar="COMMAND")
-    made = {}
-    for name, build in BUILDERS.items():
-        made[name] = ArgumentParser(description=build.__doc__, exit_on_error=False)
-        build(made[name])
-        subcommands.add_subcommand(name, made[name], help=str(build.__doc__).split(". ")[0].rstrip("."))
-    return parser, made
-
-
-def _train(parser: ArgumentParser) -> None:
-    """Train a method on a table and write a robustness report."""
-    parser.add_argument("table", type=str | None, nargs="?", help="file, folder or hub name of the table")
-    _add_config(parser)
-    _add_schema(parser)
-    parser.add_argument("--method", type=str, default="dropout", help="dropout, ignore or dedicated")
-    parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
-    _add_run(parser)
-    parser.add_argument("--reference", type=bool, default=True, help="also train `ignore`, with the same budget")
-    parser.add_argument("--patterns", type=list[str], default=[], help="patterns to score, as [image,image+text]")
-    parser.add_class_arguments(Model, "model")
-    parser.add_class_arguments(Training, "training")
-
-
-def _evaluate(parser: ArgumentParser) -> None:
-    """Score a finished run again, or on another table."""
-    parser.add_argument("run", type=str, help="run folder")
-    parser.add_argument("table", type=str | None, nargs="?", help="table to score on; the run's own by default")
-    parser.add_argument("--patterns", nargs="+", default=[], help="patterns to score, such as image image+text")
-    parser.add_argument("--part", type=str | None, help="rows to score: train, val, test or all")
-    parser.add_argument("--plan", type=str | None, help="mask plan that hides modalities of these rows first")
-    parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
-    parser.add_argument("--out", type=str | None, help="JSON file for the scores")
-
-
-def _predict(parser: ArgumentParser) -> None:
-    """Answer every row of a table; tables larger than memory stream through."""
-    parser.add_argument("run", type=str, help="run folder")
-    parser.add_argument("table", type=str, help="file, folder or hub name of the table")
-    parser.add_argument("--out", type=str, required=True, help="file for the answers, .parquet or .csv")
-    parser.add_argument("--absent", nargs="+", default=[], help="modalities to leave out, even if the table has them")
-    parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
-
-
-def _inspect(parser: ArgumentParser) -> None:
-    """Show what a table holds. Its kinds, what is present, the patterns, and the cells that cannot be read."""
-    parser.add_argument("table", type=str | None, nargs="?", help="file, folder or hub name of the table")
-    _add_config(parser)
-    _add_schema(parser)
-    parser.add_argument("--save", type=str | None, help="YAML file for the schema, to be read by --config")
-
-
-def _mask(parser: ArgumentParser) -> None:
-    """Draw a mask plan. Which modalities an experiment hides from which rows, by which mechanism."""
-    parser.add_argument("table", type=str | None, nargs="?", help="file, folder or hub name of the table")
-    _add_config(parser)
-    _add_schema(parser)
-    parser.add_argument("--p_absent", action="append", default=[], help="MODALITY=RATE, repeatable")
-    parser.add_argument("--p_incomplete", type=float | None, help="share of rows that lack something")
-    parser.add_argument("--composition", action="append", default=[], help="what remains of those, PATTERN=WEIGHT")
-    parser.add_argument("--pattern", action="append", default=[], help="share of all rows, PATTERN=WEIGHT, repeatable")
-    parser.add_argument("--mechanism", type=str, default="mcar", help="mcar, mar or mnar")
-    parser.add_argument("--depends_on", action="append", default=[], help="mar: COLUMN; mnar: MODALITY=COLUMN")
-    parser.add_argument("--strength", type=float, default=1.0, help="log-odds per standard deviation of that column")
-    parser.add_argument("--allow_empty", type=bool, default=False, help="whether rows may lose everything")
-    parser.add_argument("--parts", nargs="+", default=["train", "val", "test"], help="splits that the rule is for")
-    parser.add_argument("--rules", type=dict[str, Any], default={}, help="a rule for each split, instead (in YAML)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--out", type=str, required=True, help="Parquet file for the plan")
-
-
-def _compare(parser: ArgumentParser) -> None:
-    """Put finished runs side by side, and say when they cannot be compared."""
-    parser.add_argument("runs", nargs="+", help="run folders")
-
-
-def _demo(parser: ArgumentParser) -> None:
-    """Train on the embedded data set with 70 % of the training rows incomplete."""
-    parser.add_argument("--method", type=str, default="dropout", help="dropout, ignore or dedicated")
-    _add_run(parser)
-    parser.add_argument("--epochs", type=float, default=8, help="passes over the training rows")
-
-
-def _add_config(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with these settings")
-
-
-def _add_schema(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--modality", action="append", default=[], help="NAME=KIND[:ENCODER][@COLUMN,...], repeatable; else inferred"
-    )
-    parser.add_argument("--target", type=str | None, help="COLUMN or COLUMN=class|labels|number|log")
-    parser.add_argument("--id", type=str | None, help="column that says which rows are the same entity")
-    parser.add_argument("--split", type=str | None, help="column with train, val and test")
-
-
-def _add_run(parser: ArgumentParser) -> None:
-    parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
-    parser.add_argument("--out", type=str | None, help="run folder; a new one below runs/ by default")
-    parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with the run in --out")
 
 
 def train(asked: Namespace) -> None:
@@ -267,17 +152,6 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "compare": compare,
     "demo": demo,
 }
-BUILDERS: dict[str, Callable[[ArgumentParser], None]] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "inspect": _inspect,
-    "mask": _mask,
-    "compare": _compare,
-    "demo": _demo,
-}
-
-
 def _run(config: RunConfig, out: str, *, resume: bool, source: Any = None, plan: Any = None) -> None:
     """Train, then print the table of patterns and where the run is."""
     from absentia.evaluate.terminal import PatternTable
@@ -374,31 +248,6 @@ def _command() -> str:
     import shlex
 
     return shlex.join(["absentia", *sys.argv[1:]])
-
-
-def _version() -> str:
-    from absentia import __version__
-
-    return __version__
-
-
-def _underscored(word: str) -> str:
-    """--on-bad and --on_bad are the same flag."""
-    name, sign, value = word.partition("=")
-    return name[:2] + name[2:].replace("-", "_") + sign + value if name.startswith("--") else word
-
-
-def _explained(message: str, commands: dict[str, ArgumentParser], words: Sequence[str]) -> str:
-    """One line about a mistake in flags or YAML, with the nearest known name."""
-    command = commands.get(words[0]) if words else None
-    line = " ".join(message.split())
-    unknown = re.search(r"unrecognized arguments: (--[\w.]+)|not accept option '([\w.]+)'", line)
-    if unknown is None or command is None:
-        return line
-    name = next(group for group in unknown.groups() if group)
-    known = [o for action in command._actions for o in action.option_strings if o.startswith("--")]
-    wanted = name if name.startswith("--") else "--" + name.split(".")[0]
-    return f"{line}; {nearest(wanted, known)}"
 
 
 def _complain(message: str) -> int:

@@ -61,6 +61,17 @@ def test_columns_that_do_not_go_together() -> None:
         Together(blocks, name="both")
 
 
+@pytest.mark.parametrize("nothing", [None, np.nan])
+@pytest.mark.parametrize("cell", [[1.5], b"x", "x", True])
+def test_a_column_without_any_value_goes_with_everything(nothing: float | None, cell: object) -> None:
+    tables = [pd.DataFrame({"a": [cells] * 2, "b": [1, 2]}) for cells in (nothing, cell, nothing)]
+    tables.append(pd.DataFrame({"a": [None, None], "b": [1, 2]}))
+    for order in ([0, 1], [1, 0], [0, 1, 2], [1, 0, 3], [0, 3], [3, 0]):
+        both = Together([Block(open_table(tables[i])) for i in order], name="both")
+        expected = [None if i != 1 else cell for i in order for _ in range(2)]
+        assert both.take(np.arange(2 * len(order))).column("a").to_pylist() == expected
+
+
 def test_class_names_must_agree() -> None:
     def table(names: list[str]) -> Table:
         features = datasets.Features({"a": datasets.ClassLabel(names=names)})

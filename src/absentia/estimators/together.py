@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -82,12 +82,12 @@ class Together(Table):
     """
 
     def __init__(self, blocks: Sequence[Block], *, name: str, files: Collection[str] = ()) -> None:
-        self.blocks, self.name, self.files = blocks, name, files
+        self.blocks, self.name, self.files = _fitting(blocks), name, files
         roots = {block.table.root for block in blocks}
         self.root = roots.pop() if len(roots) == 1 else None
         self.streaming = any(block.table.streaming for block in blocks)
         self.class_names = _class_names(blocks, name)
-        self._schema = merge_schemas([block.schema for block in blocks], where=name)
+        self._schema = merge_schemas([block.schema for block in self.blocks], where=name)
         self.columns: dict[str, pa.DataType] = {column.name: column.type for column in self._schema}
 
     def __len__(self) -> int:
@@ -118,6 +118,28 @@ class Together(Table):
         for name in self.files:
             rows = rows.set_column(rows.column_names.index(name), name, _absolute(rows.column(name), root))
         return rows
+
+
+def _fitting(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks without columns that hold nothing where another block says of what type they are."""
+    fitting = list(blocks)
+    for place, block in enumerate(blocks):
+        others = _types(fitting, place)
+        empty = [c.name for c in block.schema if others.get(c.name, {c.type}) != {c.type} and _is_empty(block, c.name)]
+        fitting[place] = replace(block, without=[*block.without, *empty])
+    return fitting
+
+
+def _types(blocks: Sequence[Block], but: int) -> dict[str, set[pa.DataType]]:
+    """The types of each column in all blocks but one."""
+    found: dict[str, set[pa.DataType]] = {}
+    for column in (column for place, block in enumerate(blocks) if place != but for column in block.schema):
+        found.setdefault(column.name, set()).add(column.type)
+    return found
+
+
+def _is_empty(block: Block, name: str) -> bool:
+    return all(rows.column(name).null_count == rows.num_rows for rows in block.chunks(1024))
 
 
 def _class_names(blocks: Sequence[Block], where: str) -> dict[str, list[str]]:

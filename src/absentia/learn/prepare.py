@@ -249,7 +249,7 @@ def _learnable(schema: Schema, presence: Bools, seen: Survey, known: Bools) -> t
     assert schema.target is not None
     train = seen.split == "train"
     if not train.any():
-        raise UserError("no row is for training")
+        raise UserError(f"no row is for training: column {schema.split!r} marks none as 'train'")
     train = train & known
     if not train.any():
         raise UserError(f"target {schema.target.column!r}: no training row has a value")

@@ -1,0 +1,258 @@
+"""Pretrained encoders: what a row gets is its own, is the checkpoint's, and says so when it is not."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image as Pillow
+from torch import Tensor
+
+from absentia.data.batch import tensors
+from absentia.data.kinds.pretrained import PretrainedDecoder
+from absentia.errors import UserError
+from absentia.models.encoders.pretrained import FeatureEmbedder, FrozenEncoder, PretrainedEncoder, TunedEmbedder
+from tests import checkpoints
+
+CASES = [
+    ("vit", "image", 16),
+    ("mobilenet", "image", 128),
+    ("clip", "image", 8),
+    ("clip", "text", 16),
+    ("bert", "text", 16),
+    ("wav2vec2", "audio", 16),
+    ("ast", "audio", 16),
+]
+PAIRS = pytest.mark.parametrize(("name", "kind"), [case[:2] for case in CASES])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoders")
+    for name, make in checkpoints.ENCODERS.items():
+        make(folder / name)
+    return folder
+
+
+def png(seed: int) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Pillow.fromarray(noise).save(out, "PNG")
+    return out.getvalue()
+
+
+def sound(seed: int, samples: int) -> dict[str, Any]:
+    return {"array": np.random.default_rng(seed).normal(size=samples).astype(np.float32), "sampling_rate": 8000}
+
+
+CELLS: dict[str, list[Any]] = {
+    "image": [png(i) for i in range(5)],
+    "text": ["hello world", "", "a b c ! a b c", "c", "world world"],
+    "audio": [sound(i, n) for i, n in enumerate((10, 800, 1237, 4000, 1237))],
+}
+
+
+def loaded(folder: Path, kind: str) -> tuple[PretrainedDecoder, PretrainedEncoder]:
+    decoder = PretrainedDecoder(kind=kind, source=str(folder))
+    return decoder, PretrainedEncoder(kind=kind, source=str(folder)).eval()
+
+
+def batch(decoder: PretrainedDecoder, cells: list[Any]) -> dict[str, Tensor]:
+    return tensors(decoder.collate([decoder.decode(cell) for cell in cells]))
+
+
+@pytest.mark.parametrize(("name", "kind", "width"), CASES)
+def test_frozen_features_do_not_depend_on_the_batch(home: Path, name: str, kind: str, width: int) -> None:
+    decoder, encoder = loaded(home / name, kind)
+    frozen = FrozenEncoder(encoder=encoder, decoder=decoder)
+    values = [decoder.decode(cell) for cell in CELLS[kind]]
+    together = frozen(values)
+    assert encoder.width == width
+    for value, found in zip(values, together, strict=True):
+        assert found["features"].shape == (1, width) and found["features"].dtype == np.float32
+        np.testing.assert_allclose(found["features"], frozen([value])[0]["features"], atol=1e-5)
+    backwards = frozen(values[::-1])[::-1]
+    for one, other in zip(together, backwards, strict=True):
+        np.testing.assert_allclose(one["features"], other["features"], atol=1e-5)
+    assert len({f["features"].tobytes() for f in together}) == len(together)  # they say something
+    assert frozen([]) == [] and frozen([decoder.blank()])[0]["features"].shape == (1, width)
+
+
+@PAIRS
+def test_tuned_tokens_do_not_depend_on_the_batch(home: Path, name: str, kind: str) -> None:
+    decoder, encoder = loaded(home / name, kind)
+    embedder = TunedEmbedder(width=8, encoder=encoder).eval()
+    with torch.no_grad():
+        tokens, valid = embedder(**batch(decoder, CELLS[kind]))
+        assert valid[:, 0].all() and tokens.shape[:2] == valid.shape
+        torch.testing.assert_close(tokens[:, 0], embedder.cls().expand(5, 8))
+        for i, cell in enumerate(CELLS[kind]):
+            alone, real = embedder(**batch(decoder, [cell]))
+            assert valid[i].sum() == real.sum()
+            torch.testing.assert_close(tokens[i][valid[i]], alone[0][real[0]], atol=1e-5, rtol=0)
+
+
+@PAIRS
+def test_a_tuned_encoder_learns(home: Path, name: str, kind: str) -> None:
+    decoder, encoder = loaded(home / name, kind)
+    embedder = TunedEmbedder(width=8, encoder=encoder).train()
+    tokens, valid = embedder(**batch(decoder, CELLS[kind]))
+    (tokens.square().mean(dim=2) * valid).sum().backward()
+    reached = [p.grad is not None and bool(p.grad.any()) for p in encoder.model.parameters()]
+    assert sum(reached) > 0.8 * len(reached)
+
+
+def test_batch_norms_keep_their_statistics(home: Path) -> None:
+    decoder, encoder = loaded(home / "mobilenet", "image")
+    inputs = batch(decoder, CELLS["image"])
+    before = encoder.fingerprint()
+    still, _ = encoder(**inputs)
+    learning, _ = encoder.train()(**inputs)
+    torch.testing.assert_close(still, learning)
+    assert encoder.fingerprint() == before and encoder.training
+
+
+def test_nothing_is_drawn_from_numpy_while_sounds_are_learned(home: Path) -> None:
+    decoder, encoder = loaded(home / "wav2vec2", "audio")
+    state = np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
+    encoder.train()(**batch(decoder, CELLS["audio"]))
+    assert (np.random.get_state()[1] == state).all()  # type: ignore[index]
+
+
+def test_features_are_those_of_transformers(home: Path) -> None:
+    decoder, encoder = loaded(home / "vit", "image")
+    inputs = batch(decoder, CELLS["image"])
+    with torch.no_grad():
+        theirs = transformers.ViTModel.from_pretrained(home / "vit").eval()(**inputs).last_hidden_state
+        torch.testing.assert_close(encoder.pooled(**inputs), theirs[:, 0])
+        decoder, encoder = loaded(home / "bert", "text")
+        inputs = batch(decoder, CELLS["text"])
+        theirs = transformers.BertModel.from_pretrained(home / "bert").eval()(**inputs).last_hidden_state
+        weight = inputs["attention_mask"][..., None]
+        torch.testing.assert_close(encoder.pooled(**inputs), (theirs * weight).sum(1) / weight.sum(1))
+        decoder, encoder = loaded(home / "mobilenet", "image")
+        inputs = batch(decoder, CELLS["image"])
+        theirs = transformers.MobileNetV2Model.from_pretrained(home / "mobilenet").eval()(**inputs).pooler_output
+        torch.testing.assert_close(encoder.pooled(**inputs), theirs)
+
+
+def test_vision_towers_without_a_cls_are_averaged(tmp_path: Path) -> None:
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = transformers.SiglipVisionConfig(image_size=16, patch_size=8, **shape)
+    transformers.SiglipVisionModel(config).save_pretrained(tmp_path)
+    transformers.SiglipImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
+    decoder, encoder = loaded(tmp_path, "image")
+    inputs = batch(decoder, CELLS["image"])
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.pooled(**inputs), encoder(**inputs)[0].mean(dim=1))
+
+
+def test_the_encoder_half_of_a_translator(tmp_path: Path) -> None:
+    config = transformers.T5Config(vocab_size=len(checkpoints.WORDS), d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    transformers.T5Model(config).save_pretrained(tmp_path)
+    encoder = PretrainedEncoder(kind="text", source=str(tmp_path))
+    tokens, valid = encoder(input_ids=torch.ones(2, 3, dtype=torch.long), attention_mask=torch.ones(2, 3))
+    assert tokens.shape == (2, 3, 8) and valid.all() and encoder.width == 8
+
+
+@PAIRS
+def test_a_fingerprint_is_that_of_the_weights(home: Path, tmp_path: Path, name: str, kind: str) -> None:
+    shutil.copytree(home / name, tmp_path / "copy")
+    before = PretrainedEncoder(kind=kind, source=str(home / name)).fingerprint()
+    assert PretrainedEncoder(kind=kind, source=str(tmp_path / "copy")).fingerprint() == before
+
+    def nudged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        key = sorted(k for k, x in weights.items() if x.dim() > 1 and "logit" not in k and TOWER[name, kind] in k)[0]
+        weights[key].view(-1)[3] += 1e-3
+        return weights
+
+    checkpoints.changed(tmp_path / "copy", nudged)
+    assert PretrainedEncoder(kind=kind, source=str(tmp_path / "copy")).fingerprint() != before
+
+
+TOWER = {case[:2]: "" for case in CASES} | {("clip", "image"): "vision_model.", ("clip", "text"): "text_model."}
+
+
+def test_the_other_tower_has_no_say(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "clip", tmp_path / "copy")
+    checkpoints.changed(tmp_path / "copy", lambda w: {k: x for k, x in w.items() if not k.startswith("text_model.")})
+    before = PretrainedEncoder(kind="image", source=str(home / "clip")).fingerprint()
+    assert PretrainedEncoder(kind="image", source=str(tmp_path / "copy")).fingerprint() == before
+    with pytest.raises(UserError, match="has no fitting weights for text_model"):
+        PretrainedEncoder(kind="text", source=str(tmp_path / "copy"))
+
+
+def test_a_checkpoint_without_a_pooler_is_the_same_each_time(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "bert", tmp_path / "copy")
+    checkpoints.changed(tmp_path / "copy", lambda w: {k: x for k, x in w.items() if "pooler" not in k})
+    prints = {PretrainedEncoder(kind="text", source=str(tmp_path / "copy")).fingerprint() for _ in range(2)}
+    assert len(prints) == 1
+
+
+def test_weights_of_any_precision_run_in_float32(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "bert", tmp_path / "copy")
+    checkpoints.changed(tmp_path / "copy", lambda w: {k: x.bfloat16() for k, x in w.items()})
+    config = json.loads((tmp_path / "copy" / "config.json").read_text()) | {"dtype": "bfloat16"}
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config))
+    decoder, encoder = loaded(tmp_path / "copy", "text")
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32} and encoder.fingerprint()
+    assert encoder.pooled(**batch(decoder, ["hello"])).dtype == torch.float32
+
+
+def cut(folder: Path) -> None:
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def narrower(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    key = "encoder.layer.0.output.dense.weight"
+    return weights | {key: weights[key][:, :5].contiguous()}
+
+
+SPOILT: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda f: shutil.rmtree(f), "there is no such folder"),
+    (lambda f: (f / "model.safetensors").unlink(), "its model cannot be loaded: .*model.safetensors"),
+    (lambda f: (f / "model.safetensors").write_bytes(b"garbage" * 9), "its model cannot be loaded"),
+    (cut, "its model cannot be loaded"),
+    (lambda f: (f / "config.json").unlink(), "its model cannot be loaded"),
+    (lambda f: (f / "config.json").write_text('{"model_type": "nosuch"}'), "its model cannot be loaded"),
+    (lambda f: checkpoints.changed(f, narrower), "no fitting weights for encoder.layer.0.output.dense.weight"),
+    (
+        lambda f: checkpoints.changed(f, lambda w: {k: x for k, x in w.items() if "layer.1." not in k}),
+        r"no fitting weights for encoder.layer.1.* \(16 such tensors\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILT)
+def test_checkpoints_that_cannot_be_loaded(
+    home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], spoil: Callable[[Path], Any], message: str
+) -> None:
+    shutil.copytree(home / "bert", tmp_path / "copy")
+    spoil(tmp_path / "copy")
+    with pytest.raises(UserError, match=f"encoder '{tmp_path / 'copy'}'.*{message}") as caught:
+        PretrainedEncoder(kind="text", source=str(tmp_path / "copy"))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@PAIRS
+def test_nothing_is_printed(home: Path, capfd: pytest.CaptureFixture[str], name: str, kind: str) -> None:
+    decoder, encoder = loaded(home / name, kind)
+    FrozenEncoder(encoder=encoder, decoder=decoder)([decoder.decode(cell) for cell in CELLS[kind]])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_features_become_tokens() -> None:
+    embedder = FeatureEmbedder(width=6, features=4)
+    tokens, valid = embedder(features=torch.randn(3, 1, 4), mask=torch.ones(3, 1, dtype=torch.bool))
+    assert tokens.shape == (3, 2, 6) and valid.all()
+    torch.testing.assert_close(tokens[:, 0], embedder.cls().expand(3, 6))
