@@ -36,6 +36,7 @@ BOOSTED: dict[str, Any] = {  # without the penalty boosting diverges on a hundre
     "early_stopping": True,
     "l2_regularization": 1.0,
     "max_features": 0.2,
+    "max_bins": 64,
 }
 GROWN: tuple[dict[str, int], ...] = (
     {"max_leaf_nodes": 8, "min_samples_leaf": 5},

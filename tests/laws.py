@@ -613,11 +613,11 @@ class Laws:
         tiny.loop_of(whole, data, tmp_path / "whole", listener=heard).fit()
         assert len(heard.losses) > 3
         for kill in range(1, len(heard.losses) + 1, max(1, len(heard.losses) // 5)):
-            folder = tmp_path / str(kill)
+            folder, often = tmp_path / str(kill), replace(tiny.QUICK, checkpoint_seconds=0 if kill % 2 else 1e6)
+            killed, method = (tiny.method_of(name, data, stir=0) for _ in range(2))
             with pytest.raises(tiny.Killed):
-                tiny.loop_of(tiny.method_of(name, data, stir=0), data, folder, listener=tiny.killer(kill)).fit()
-            method = tiny.method_of(name, data, stir=0)
-            tiny.loop_of(method, data, folder).fit()
+                tiny.loop_of(killed, data, folder, settings=often, listener=tiny.killer(kill)).fit()
+            tiny.loop_of(method, data, folder, settings=often).fit()
             assert same_bits(whole.learned(), method.learned()), f"killed in step {kill}"
             assert tiny.metrics(folder) == tiny.metrics(tmp_path / "whole"), f"killed in step {kill}"
 

@@ -170,11 +170,11 @@ def _run(config: RunConfig, out: str, *, resume: bool, source: Any = None, plan:
 def _table_and_schema(
     asked: Namespace, console: Console, *, need_target: bool, streaming: bool = False
 ) -> tuple[Table, Schema]:
-    from absentia.data.table import open_table
+    from absentia.data.catalog import open_source
     from absentia.jobs import declared_schema
 
     given = _required_table(_plain(asked))
-    table = open_table(given["table"], streaming=streaming)
+    table = open_source(given["table"], streaming=streaming)
     roles = {key: given[key] for key in ("table", "target", "id", "split")}
     config = RunConfig(modality=_modalities(given["modality"]), **roles)
 

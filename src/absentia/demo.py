@@ -7,10 +7,10 @@ import numpy as np
 from absentia.config import RunConfig, Training
 from absentia.data.absence import MaskPlan
 from absentia.data.absence_rules import Rule
-from absentia.data.catalog import load
+from absentia.data.catalog import open_source
 from absentia.data.catalog.glyphs import DECLARATION
 from absentia.data.schema import modality_from_flag
-from absentia.data.table import Table, open_table
+from absentia.data.table import Table
 
 __all__ = ["demo_settings", "glyphs_config", "glyphs_plan"]
 
@@ -19,7 +19,7 @@ INCOMPLETE = 0.7
 
 def demo_settings(*, method: str, seed: int, epochs: float, on_bad: str) -> tuple[RunConfig, Table, MaskPlan]:
     """Settings, table and plan of `absentia demo`."""
-    table = open_table(load("glyphs"))
+    table = open_source("glyphs")
     config = glyphs_config(method=method, seed=seed, training=Training(epochs=epochs), on_bad=on_bad)
     return config, table, glyphs_plan(table, seed=seed)
 

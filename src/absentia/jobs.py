@@ -22,12 +22,12 @@ import torch
 from absentia import __version__
 from absentia.config import RunConfig, config_to
 from absentia.data.absence import MaskPlan
-from absentia.data.catalog import CATALOG, load
+from absentia.data.catalog import open_source
 from absentia.data.infer import infer
 from absentia.data.rows import BadCellRecord, OnBad
 from absentia.data.schema import Schema, modality_from, target_from_flag
 from absentia.data.splits import SPLITS
-from absentia.data.table import Table, open_table
+from absentia.data.table import Table
 from absentia.data.target import is_known
 from absentia.errors import UserError, nearest
 from absentia.evaluate.examples import examples
@@ -111,7 +111,7 @@ def train_run(
     """
     watcher = watcher or Quiet()
     folder = RunFolder(out)
-    table = source if isinstance(source, Table) else open_table(config.table if source is None else source)
+    table = source if isinstance(source, Table) else open_source(config.table if source is None else source)
     schema = schema or declared_schema(config, table, watcher.say)
     seen = survey(table, schema)
     if plan is None and config.plan:
@@ -175,7 +175,7 @@ def evaluate_run(
     part: which rows: train, val, test or all; None takes the test rows where a split column marks some, else all.
     plan: hides what it hides in these rows first.
     """
-    table = source if isinstance(source, Table) else open_table(source)
+    table = source if isinstance(source, Table) else open_source(source)
     schema = run.fitted.schema
     own = {role: getattr(schema, role) for role in ("id", "split") if getattr(schema, role) in table.columns}
     schema = replace(schema, **({"id": None, "split": None} | own))
@@ -205,7 +205,7 @@ def evaluate_run(
 def own_table(run: Run, plan: MaskPlan | None) -> tuple[Table, MaskPlan | None]:
     """The table that a run was trained on, and its mask plan unless another one is given."""
     config = read_config(run.folder)
-    table = open_table(load(config.table) if config.table in CATALOG else config.table)
+    table = open_source(config.table)
     if plan is None and run.folder.plan.exists():
         plan = MaskPlan.load(run.folder.plan)
     return table, plan

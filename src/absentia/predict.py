@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from absentia.data.catalog import open_source
 from absentia.data.presence import natural_presence
 from absentia.data.rows import BadCellRecord, OnBad, Rows
 from absentia.data.schema import Schema, pattern_name
-from absentia.data.table import Table, open_table
+from absentia.data.table import Table
 from absentia.data.target import TargetCodec
 from absentia.errors import UserError, nearest
 from absentia.evaluate.patterns import Answers, answer
@@ -57,7 +58,7 @@ def predict_run(
     uncertainty (0 sure, 1 as without any input) and pattern (what was there). absent: modalities to leave out,
     also those whose columns the table lacks.
     """
-    table = source if isinstance(source, Table) else open_table(source, streaming=True)
+    table = source if isinstance(source, Table) else open_source(source, streaming=True)
     check_columns(table, run.fitted.schema, absent)
     rows, skipped, bad = 0, 0, []
     with _writing(Path(out), _columns(run.fitted, table)) as writer:

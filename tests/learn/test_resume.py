@@ -18,6 +18,7 @@ from absentia.data.absence import MaskPlan
 from absentia.errors import UserError
 from absentia.jobs import train_run
 from absentia.learn.interrupt import Interrupt
+from absentia.learn.loop import Validation
 from absentia.learn.run import load_run
 
 CLOCK = {"created", "seconds", "command", "hardware"}
@@ -140,11 +141,19 @@ def test_ctrl_c_ends_cleanly_and_is_resumed(name: str, step: int, tmp_path: Path
 
 
 def test_ctrl_c_in_the_last_step_is_not_swallowed(tmp_path: Path) -> None:
-    """Also when that step ends the training early."""
-    heard = ctrl_c(2)  # the second validation is no better than the first
-    training = {"epochs": 50, "validations": 1000, "patience": 1, "lr": 1e-12, "batch": 64}
+    """Also when that step ends the training early: the second validation is no better than the first."""
+    data, heard = tiny.prepared(target="weight=number", names=("words", "facts")), ctrl_c(2)
+    settings = tiny.replace(tiny.QUICK, epochs=50, validations=1000, patience=1, batch=64)
+    loop = tiny.loop_of(
+        tiny.method_of("dropout", data),
+        data,
+        tmp_path,
+        settings=settings,
+        listener=heard,
+        judge=lambda method, stage: Validation(patterns={}, goodness=0.5),
+    )
     with pytest.raises(KeyboardInterrupt):
-        start(tmp_path / "run", watcher=heard, training=training, reference=False, target="weight=number")
+        loop.fit()
     assert len(heard.losses) == 2
 
 

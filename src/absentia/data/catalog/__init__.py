@@ -7,18 +7,28 @@ Nothing is imported before it is asked for.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from absentia.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["CATALOG", "load"]
+    from absentia.data.table import Table
+
+__all__ = ["CATALOG", "load", "open_source"]
 
 CATALOG: dict[str, str] = {
     "glyphs": "absentia.data.catalog.glyphs",
 }
+
+
+def open_source(source: Any, *, streaming: bool = False) -> Table:
+    """A table from the name of a known data set, or from anything that `open_table` takes."""
+    from absentia.data.table import open_table
+
+    known = isinstance(source, str) and source in CATALOG
+    return open_table(load(source) if known else source, streaming=streaming and not known)
 
 
 def load(name: str) -> datasets.Dataset:
