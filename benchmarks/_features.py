@@ -89,9 +89,7 @@ def _read(data: Prepared, name: str) -> dict[str, Array]:
     if kind.kind == "text" and not kind.encoder:
         return {split: _texts(rows, name) for split, rows in data.rows.items()}
     m = data.names.index(name)
-    found = {
-        split: [b.inputs[name] for b in _batches(rows) if name in b.inputs] for split, rows in data.rows.items()
-    }
+    found = {split: [b.inputs[name] for b in _batches(rows) if name in b.inputs] for split, rows in data.rows.items()}
     arrays = [{k: t.numpy() for k, t in inputs.items()} for each in found.values() for inputs in each]
     flat = _flattener(arrays, data, name)
     filled = {}

@@ -3,10 +3,12 @@
     python benchmarks/simple_peers.py --data FOLDER                        # every known table that is there
     python benchmarks/simple_peers.py --tables mfeat leaves100 --data FOLDER
     python benchmarks/simple_peers.py --tables fashion --data FOLDER --encoder image=FOLDER --encoder text=FOLDER
+    python benchmarks/simple_peers.py --table FILE --modality NAME=KIND[@COLUMN,...] --modality ... --target COLUMN
     python benchmarks/simple_peers.py --smoke                              # seconds, on numbers made up here
 
 Seven of ten rows of every split are incomplete: a mask plan hides modalities so that what remains of those rows
-is each proper pattern equally often. On the same masked rows, for each seed of the plan:
+is each proper pattern equally often (the plan of `absentia mask TABLE --p-incomplete 0.7 --seed N`, with the same
+hash). On the same masked rows, for each seed of the plan:
 
   late fusion   one logistic (ridge) regression for each modality, the mean of what those say that are present:
                 of the logarithms of their probabilities, or of their numbers
@@ -33,42 +35,52 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from _features import Part, parts_under, read_parts
 from _peers import PEERS, Imputation, LateFusion, Peer
 from _results import RESULTS, record, write
-from _tables import KNOWN, SMOKE, data_folder, encoder_folders, open_known, schema_of
+from _tables import KNOWN, SMOKE, Declared, data_folder, encoder_folders, open_known, schema_of
 
 from absentia.data.absence import MaskPlan
 from absentia.data.absence_rules import Rule
+from absentia.data.table import Table, open_table
 from absentia.errors import UserError
 from absentia.evaluate.metrics import main_metric, score
 from absentia.evaluate.patterns import chosen_patterns
 from absentia.learn.prepare import Prepared, prepare
 
 COMPLETE: tuple[type[Peer], ...] = (LateFusion, Imputation)
-
-
 Row = dict[str, Any]
 
 
-def measure(name: str, asked: argparse.Namespace) -> list[Row]:
+def measure(name: str, table: Table, declared: Declared, asked: argparse.Namespace) -> list[Row]:
     """All peers on one table, for every seed: one row each, then their means."""
-    folder = data_folder(asked.data)
-    table = open_known(name, folder)
-    schema = schema_of(KNOWN[name], table, encoder_folders(asked.encoder, folder))
+    schema = schema_of(declared, table, encoder_folders(asked.encoder, data_folder(asked.data)))
     data = prepare(table, schema, plan=None, on_bad="error")
     if data.fitted.codec.target.kind == "labels":
         raise UserError(f"{name}: several labels are nothing that these peers can do")
     parts = read_parts(data)
-    about = {"table": name, "metric": main_metric(data.fitted.codec), "features": _features(data)}
+    about = {
+        "table": "/".join(Path(name).parts[-2:]),
+        "metric": main_metric(data.fitted.codec),
+        "features": _features(data),
+    }
     everything = {split: part.presence for split, part in parts.items()}
     rows = list(_scored(COMPLETE, data, parts_under(parts, everything), 0, "complete, "))
     for seed in asked.seeds:
-        plan = _plan(data, asked.p_incomplete, seed)
-        kept = {split: plan.apply(part.ids, part.presence, split) for split, part in parts.items()}
-        rows += _scored([PEERS[name] for name in asked.peers], data, parts_under(parts, kept), seed)
+        plan = _plan(data, schema.names, asked.p_incomplete, seed)
+        kept = {split: _kept(plan, part, split) for split, part in parts.items()}
+        peers = [PEERS[peer] for peer in asked.peers]
+        found = _scored(peers, data, parts_under(parts, kept), seed)
+        rows += [row | {"plan_sha256": plan.sha256} for row in found]
     rows = [about | row for row in rows]
     return rows + list(_means(rows))
+
+
+def _opened(name: str, asked: argparse.Namespace) -> tuple[Table, Declared]:
+    if name == asked.table:
+        return open_table(name), Declared(asked.modality, asked.target)
+    return open_known(name, data_folder(asked.data)), KNOWN[name]
 
 
 def _features(data: Prepared) -> dict[str, str]:
@@ -77,16 +89,23 @@ def _features(data: Prepared) -> dict[str, str]:
     return {name: Path(kind.encoder).name if kind.encoder else kind.kind for name, kind in kinds}
 
 
-def _plan(data: Prepared, p_incomplete: float, seed: int) -> MaskPlan:
+def _plan(data: Prepared, names: Sequence[str], p_incomplete: float, seed: int) -> MaskPlan:
+    """A plan over all declared modalities, also those that no training row has."""
     named = [(split, i) for split, rows in data.rows.items() for i in rows.ids]
     rule = Rule(p_incomplete=p_incomplete)
     return MaskPlan.draw(
-        modalities=data.names,
+        modalities=names,
         splits=[split for split, _ in named],
         ids=[i for _, i in named],
         rules=dict.fromkeys({split for split, _ in named}, rule),
         seed=seed,
     )
+
+
+def _kept(plan: MaskPlan, part: Part, split: str) -> npt.NDArray[np.bool_]:
+    """What the plan keeps of a part's modalities, bool (N, M)."""
+    everything = np.ones((len(part.ids), len(plan.modalities)), dtype=np.bool_)
+    return plan.apply(part.ids, everything, split)[:, [plan.modalities.index(name) for name in part.x]]
 
 
 def _scored(
@@ -149,6 +168,9 @@ def _number(row: Row, key: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Absent modalities with scikit-learn alone.")
     parser.add_argument("--tables", nargs="+", default=[name for name in KNOWN if name != SMOKE], help="known by name")
+    parser.add_argument("--table", help="any other table: a file, a folder or a hub name")
+    parser.add_argument("--modality", action="append", default=[], metavar="NAME=KIND", help="of --table, repeatable")
+    parser.add_argument("--target", help="of --table: COLUMN or COLUMN=class|number|log")
     parser.add_argument("--data", type=Path, help="folder of NAME/table.parquet; else the variable ABSENTIA_DATA")
     parser.add_argument("--encoder", action="append", default=[], metavar="NAME=FOLDER", help="of a modality or a kind")
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS), help="trees are slow")
@@ -161,11 +183,13 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.smoke:
         asked.tables, asked.seeds = [SMOKE], [0]
+    if asked.table and not (asked.modality and asked.target):
+        parser.error("--table needs --modality (one or more) and --target")
     rows: list[Row] = []
-    for name in asked.tables:
+    for name in [asked.table] if asked.table else asked.tables:
         print(name, flush=True)
         try:
-            rows += measure(name, asked)
+            rows += measure(name, *_opened(name, asked), asked)
         except UserError as error:
             print(f"  passed over: {error}", file=sys.stderr, flush=True)
     print("\n".join(_said(rows)))

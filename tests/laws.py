@@ -5,49 +5,38 @@ A test class inherits from `Laws` and is parametrised with `name`, the method's 
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from tests import tiny
+from tests.damage import DAMAGE, write_run
+from tests.poison import count_opened, hide_some, packed_tokens, poison_tensors, tokens_there
 from torch import Tensor
 
-from absentia.config import config_to
 from absentia.data.absence import MaskPlan
 from absentia.data.absence_rules import Rule
 from absentia.data.batch import Batch
-from absentia.data.kinds.image import ImageDecoder
 from absentia.data.kinds.series import SeriesDecoder
-from absentia.data.kinds.tabular import TabularDecoder
-from absentia.data.kinds.text import TextDecoder
 from absentia.data.presence import natural_presence
 from absentia.data.rows import OnBad
 from absentia.errors import UserError
 from absentia.evaluate.patterns import answer, answer_patterns
 from absentia.jobs import train_run
 from absentia.layers.heads import probabilities
-from absentia.layers.packing import Packing
 from absentia.layers.subsets import all_patterns
 from absentia.learn.build import fitted_to, patterns_seen
-from absentia.learn.folder import RunFolder
 from absentia.learn.prepare import Prepared, rows_of
-from absentia.learn.run import load_run, save_method, save_setup
+from absentia.learn.run import load_run
 from absentia.methods import METHODS, Method, Output, Stage
 from absentia.models.backbone import FusedBackbone
-from absentia.models.fused import FusedTransformer, Prompts
 
-DECODERS = {"photo": ImageDecoder, "words": TextDecoder, "facts": TabularDecoder, "wave": SeriesDecoder}
 CLOSE = 1e-5
 Gradients = dict[str, Tensor | None]
 
@@ -133,187 +122,22 @@ def one_each(batch: Batch, names: Sequence[str]) -> Batch:
     return batch.restrict(batch.presence & (batch.presence.cumsum(dim=1) - 1 == turn), names)
 
 
-# --- hidden inputs and what opens them
-
-
-def hide_some(
-    content: tiny.Rows, folder: Path, names: Sequence[str] = tiny.NAMES
-) -> tuple[tiny.Rows, tiny.Rows, MaskPlan]:
-    """A plan, the table it is for, and the same table with poison in every hidden cell.
-
-    Every other picture is a file; of the hidden ones the second table has nothing but the path.
-    """
-    rng = np.random.default_rng(4)
-    hidden = {i: [n for n in names if rng.random() < 0.4] for i in range(0, len(content), 2)}
-    hidden[5] = list(names)
-    clean = [_with_file(row, i, folder) if i % 4 < 2 else dict(row) for i, row in enumerate(content)]
-    poisoned = [_poisoned(row, hidden.get(i, []), rng, folder) for i, row in enumerate(clean)]
-    return clean, poisoned, tiny.plan_of(content, hidden, names)
-
-
-def _with_file(row: dict[str, Any], i: int, folder: Path) -> dict[str, Any]:
-    if row["photo"] is None:
-        return dict(row)
-    path = folder / f"{i}.png"
-    path.write_bytes(row["photo"]["bytes"])
-    return row | {"photo": {"bytes": None, "path": str(path)}}
-
-
-def _poisoned(row: dict[str, Any], gone: Sequence[str], rng: np.random.Generator, folder: Path) -> dict[str, Any]:
-    photo = row["photo"]
-    deleted = photo is not None and photo["path"] is not None
-    noise = {"bytes": None, "path": str(folder / "deleted.png")} if deleted else {"bytes": rng.bytes(40), "path": None}
-    poison = {
-        "photo": {"photo": noise},
-        "words": {"words": "\x00 \N{REPLACEMENT CHARACTER} poison " * 9},
-        "facts": {"height": float("inf"), "colour": "poison"},
-        "wave": {"wave": [float("nan"), float("inf")]},
-    }
-    return functools.reduce(lambda made, name: made | poison[name], gone, dict(row))
-
-
-def poison_tensors(batch: Batch, shown: Tensor, names: Sequence[str]) -> Batch:
-    """NaN, or the largest number, in the inputs of what `shown` (B, M) leaves out."""
-    inputs = copy.deepcopy(batch.inputs)
-    for m, name in enumerate(names):
-        hidden = ~shown[batch.presence[:, m], m]
-        for x in inputs.get(name, {}).values():
-            x[hidden] = poison_for(x.dtype)
-    return Batch(presence=batch.presence, inputs=inputs, index=batch.index, target=batch.target)
-
-
-def poison_for(kind: torch.dtype) -> float:
-    if kind == torch.bool:
-        return True
-    return torch.nan if kind.is_floating_point else torch.iinfo(kind).max
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many cells of each modality were decoded so far; to decode one that is not there is an error."""
-    counts: Counter[str] = Counter()
-    for name, kind in DECODERS.items():
-        monkeypatch.setattr(kind, "decode", _counted(kind.decode, name, counts))
-    return counts
-
-
-def _counted(decode: Callable[..., Any], name: str, counts: Counter[str]) -> Callable[..., Any]:
-    def counted(self: Any, cell: Any) -> Any:
-        parts = cell.values() if isinstance(cell, dict) else [cell]
-        assert any(part is not None for part in parts), f"an absent cell of {name} was opened"
-        counts[name] += 1
-        return decode(self, cell)
-
-    return counted
-
-
-@contextmanager
-def packed_tokens() -> Iterator[list[int]]:
-    """The number of tokens in each pass of a transformer, prompts left out."""
-    passes: list[int] = []
-    before = FusedTransformer.run
-
-    def run(self: FusedTransformer, packing: Packing, prompts: Prompts | None = None, rows: Any = "all") -> Any:
-        passes.append(sum(int(s.valid.sum()) for s in packing.segments[: packing.modalities]))
-        return before(self, packing, prompts, rows)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FusedTransformer, "run", run)
-        yield passes
-
-
-def tokens_there(batch: Batch) -> int:
-    """How many tokens the present inputs of the tiny table are, [CLS] included; an independent count."""
-    photo, words, facts, wave = (batch.inputs.get(name) for name in tiny.NAMES)
-    count = sum(len(next(iter(inputs.values()))) for inputs in batch.inputs.values())  # a [CLS] each
-    count += 2 * len(photo["pixels"]) if photo else 0  # 8 x 16 pixels are two squares of 8
-    count += int(words["mask"].sum()) if words else 0
-    count += 2 * len(facts["numbers"]) if facts else 0  # height and colour
-    patch = data_for().fitted.decoders["wave"].patch  # type: ignore[attr-defined]
-    return count + (sum(-(-int(length) // patch) for length in wave["mask"].sum(dim=1)) if wave else 0)
-
-
-# --- a run on disk without the training
-
-
-def write_run(method: Method, data: Prepared, folder: Path) -> RunFolder:
-    """The files of a finished run around a method that was made, not trained."""
-    run = RunFolder(folder)
-    run.create(resume=False)
-    setup = save_setup(
-        run,
-        data.fitted,
-        method=method.name,
-        model=config_to(tiny.SMALL),
-        seed=0,
-        seen=patterns_seen(data.rows["train"].presence),
-        train_presence=data.rows["train"].presence,
-        plan_sha256=None,
-    )
-    save_method(run, setup, method)
-    return run
-
-
-Tensors = dict[str, Tensor]
-
-
-def edit_weights(run: RunFolder, change: Callable[[Tensors], Tensors]) -> None:
-    with safe_open(run.weights(), framework="pt") as file:
-        about = file.metadata()
-    save_file(change(load_file(run.weights())), run.weights(), metadata=about)
-
-
-def edit_schema(run: RunFolder, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads(run.schema.read_text())
-    change(content)
-    run.schema.write_text(json.dumps(content))
-
-
-def _first(tensors: Tensors) -> str:
-    """A learned matrix (not the prior, which every method has)."""
-    return next(name for name, tensor in sorted(tensors.items()) if tensor.dim() == 2 and tensor.is_floating_point())
-
-
-DAMAGE: dict[str, Callable[[RunFolder], object]] = {
-    "a tensor is missing": lambda run: edit_weights(run, lambda t: {k: v for k, v in t.items() if k != _first(t)}),
-    "a tensor too many": lambda run: edit_weights(run, lambda t: t | {"more": torch.zeros(1)}),
-    "another shape": lambda run: edit_weights(run, lambda t: t | {_first(t): t[_first(t)][:, 1:].contiguous()}),
-    "another type": lambda run: edit_weights(run, lambda t: t | {_first(t): t[_first(t)].double()}),
-    "truncated weights": lambda run: run.weights().write_bytes(run.weights().read_bytes()[:-100]),
-    "half a header": lambda run: run.weights().write_bytes(run.weights().read_bytes()[:20]),
-    "empty weights": lambda run: run.weights().write_bytes(b""),
-    "noise for weights": lambda run: run.weights().write_bytes(np.random.default_rng(0).bytes(5000)),
-    "no weights": lambda run: run.weights().unlink(),
-    "weights of no run": lambda run: save_file({"x": torch.zeros(1)}, run.weights()),
-    "another seed": lambda run: edit_schema(run, lambda s: s.update(seed=1)),
-    "another class name": lambda run: edit_schema(run, lambda s: s["target"].update(prior=[1.0, 0.0, 0.0])),
-    "another modality": lambda run: edit_schema(run, lambda s: s["schema"]["modalities"].pop("words")),
-    "no decoders": lambda run: edit_schema(run, lambda s: s.pop("decoders")),
-    "no method": lambda run: edit_schema(run, lambda s: s.pop("method")),
-    "another format": lambda run: edit_schema(run, lambda s: s.update(format=99)),
-    "no format": lambda run: edit_schema(run, lambda s: s.clear()),
-    "a list": lambda run: run.schema.write_text("[]"),
-    "no JSON": lambda run: run.schema.write_text('{"format": 1, '),
-    "no text": lambda run: run.schema.write_bytes(b"\xff\xfe\x00"),
-    "no schema": lambda run: run.schema.unlink(),
-}
-
-
-def report_table() -> tuple[tiny.Rows, MaskPlan]:
-    """The table and a drawn plan for it."""
-    content = tiny.rows()
-    ids, splits = [row["id"] for row in content], [row["split"] for row in content]
-    plan = MaskPlan.draw(
-        modalities=tiny.NAMES[1:],
-        splits=splits,
-        ids=ids,
+def drawn_plan(content: tiny.Rows, names: Sequence[str] = tiny.NAMES[1:]) -> MaskPlan:
+    return MaskPlan.draw(
+        modalities=names,
+        splits=[row["split"] for row in content],
+        ids=[row["id"] for row in content],
         rules={"train": Rule(p_incomplete=0.7), "test": Rule(p_absent={"wave": 0.5})},
     )
-    return content, plan
 
 
 class Laws:
     """Nine laws. `name` is the method's name in the registry."""
+
+    @pytest.fixture
+    def opened(self, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+        """How many cells of each modality were decoded so far."""
+        return count_opened(monkeypatch)
 
     # 1. What is absent or masked is never opened.
 
@@ -452,17 +276,17 @@ class Laws:
             pytest.skip("it feeds placeholders, and says so")
         data = data_for()
         method, batch = tiny.method_of(name, data), rows_with_something(data)
-        full = batch.select(batch.presence.all(dim=1), data.names)
+        full, patch = batch.select(batch.presence.all(dim=1), data.names), steps_in_a_token(data)
         with packed_tokens() as passes:
             method(full)
-        each, rest = divmod(sum(passes), tokens_there(full))
+        each, rest = divmod(sum(passes), tokens_there(full, patch))
         assert each >= 1 and rest == 0
         for shown in [torch.ones(len(data.names)).bool(), *map(torch.from_numpy, all_patterns(len(data.names)))]:
             view = batch.restrict(shown, data.names)
             view = view.select(~view.empty, data.names)
             with packed_tokens() as passes:
                 method(view)
-            assert sum(passes) == each * tokens_there(view)
+            assert sum(passes) == each * tokens_there(view, patch)
         with packed_tokens() as passes:
             method(batch.restrict(torch.zeros(len(data.names)).bool(), data.names))
         assert sum(passes) == 0
@@ -473,7 +297,7 @@ class Laws:
         method, batch = tiny.method_of(name, data), rows_with_something(data)
         with packed_tokens() as passes:
             method(batch.restrict(torch.arange(len(data.names)) == 0, data.names))
-        lone = tokens_there(batch.restrict(torch.arange(len(data.names)) == 0, data.names))
+        lone = tokens_there(batch.restrict(torch.arange(len(data.names)) == 0, data.names), steps_in_a_token(data))
         assert (sum(passes) > lone * max(1, len(passes))) == METHODS[name].feeds_placeholders
 
     # 4. Order does not matter.
@@ -490,11 +314,12 @@ class Laws:
             torch.testing.assert_close(torch.from_numpy(answers.probabilities).float(), expected, rtol=0, atol=CLOSE)
 
     def test_a_shuffled_table_has_the_same_masks_and_answers(self, name: str) -> None:
-        content, plan = report_table()
-        order = np.random.default_rng(2).permutation(len(content))
-        names = tiny.NAMES[1:]
+        content, names = tiny.rows(), tiny.NAMES[1:]
+        turned = [content[i] for i in np.random.default_rng(2).permutation(len(content))]
+        plan, again = drawn_plan(content), drawn_plan(turned, names[::-1])
+        assert again.sha256 == plan.sha256
         data = tiny.prepared(content, names=names, plan=plan)
-        other = tiny.prepared([content[i] for i in order], names=names, plan=plan)
+        other = tiny.prepared(turned, names=names, plan=again)
         method = tiny.method_of(name, data)
         for split in tiny.SPLITS:
             rows, shuffled = data.rows[split], other.rows[split]
@@ -680,7 +505,8 @@ class Laws:
     # 8. Numbers have names.
 
     def test_the_report_names_its_numbers(self, name: str, tmp_path: Path) -> None:
-        content, plan = report_table()
+        content = tiny.rows()
+        plan = drawn_plan(content)
         report = train_run(tiny.config(name), tmp_path / "run", source=tiny.table(content), plan=plan, page=False)
         assert json.loads((tmp_path / "run" / "report.json").read_text()) == json.loads(json.dumps(report))
         assert report.keys() >= REPORT_KEYS
@@ -767,6 +593,12 @@ def _same_output(left: Output, right: Output) -> bool:
 def assert_close(part: Output, whole: Output, rows: Tensor) -> None:
     torch.testing.assert_close(part.scores, whole.scores[rows], rtol=CLOSE, atol=CLOSE)
     torch.testing.assert_close(part.uncertainty, whole.uncertainty[rows], rtol=CLOSE, atol=CLOSE)
+
+
+def steps_in_a_token(data: Prepared) -> int:
+    decoder = data.fitted.decoders["wave"]
+    assert isinstance(decoder, SeriesDecoder)
+    return decoder.patch
 
 
 def _embedding(method: Method, modality: str) -> list[str]:

@@ -110,7 +110,10 @@ def test_settings_that_are_no_mapping() -> None:
 
 @pytest.mark.parametrize(
     ("made", "options"),
-    [(Model, {"width": True}), (Training, {"batch": True}), (Training, {"lr": "fast"}), (RunConfig, {"table": "t", "seed": 0.5})],
+    [
+        *((Model, {"width": True}), (Training, {"batch": True}), (Training, {"lr": "fast"})),
+        (RunConfig, {"table": "t", "seed": 0.5}),
+    ],
 )
 def test_python_is_told_as_well(made: Any, options: dict[str, Any]) -> None:
     with pytest.raises(UserError):

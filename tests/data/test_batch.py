@@ -20,8 +20,8 @@ NAMES = ["image", "text", "facts"]
 def batches(draw: st.DrawFn) -> Batch:
     """Each cell of a batch holds its own row and modality number."""
     size = draw(st.integers(0, 6))
-    presence = torch.tensor(draw(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=size, max_size=size)))
-    presence = presence.reshape(size, 3).bool()
+    there = draw(st.lists(st.booleans(), min_size=3 * size, max_size=3 * size))
+    presence = torch.tensor(there).reshape(size, 3).bool()
     inputs = {}
     for m, name in enumerate(NAMES):
         rows = presence[:, m].nonzero()[:, 0]

@@ -51,7 +51,7 @@ class Opened(Decoder):
         return {}
 
 
-def table(count: int, bad: Mapping[int, str] = {}) -> pa.Table:  # noqa: B006
+def table(count: int, bad: Mapping[int, str] = {}) -> pa.Table:
     """Rows with holes; `bad` says in which row which column cannot be read."""
     made = [
         {
@@ -167,7 +167,7 @@ BAD = {1: "word", 2: "word", 302: "b", 303: "b", 5: "word"}
 
 def test_an_error_names_the_first_bad_cell_and_counts_the_rest() -> None:
     rows = rows_of(table(320, BAD))
-    with pytest.raises(UserError, match="row 1, column 'word': is bad .*2 more in the next 256 rows.*--on-bad absent"):
+    with pytest.raises(UserError, match=r"row 1, column 'word': is bad .*2 more in the next 256 rows.*--on-bad absent"):
         rows.read("error")
     with pytest.raises(UserError, match=r"row 302, column 'b': is bad \(1 more"):
         rows_of(table(320, BAD), range(200, 320)).read("error")

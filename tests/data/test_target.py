@@ -142,7 +142,7 @@ def test_logarithms() -> None:
     assert codec.mean == pytest.approx(np.log([1, 10, 100, 1000]).mean())
     np.testing.assert_allclose(codec.number(codec.encode([1, 50])), [1, 50], rtol=1e-5)
     assert np.isfinite(codec.number(np.array([1e9, -1e9], dtype=np.float32))).all()
-    with pytest.raises(UserError, match="target 'y': 0.0 has no logarithm; use y=number"):
+    with pytest.raises(UserError, match=r"target 'y': 0\.0 has no logarithm; use y=number"):
         codec.encode([0])
 
 

@@ -54,9 +54,7 @@ def test_class_scores_are_those_of_scikit_learn(case: tuple[int, int, int, int])
     assert found.score == found.metrics["accuracy"] == reference.accuracy_score(target, predicted)
     # scikit-learn's own convention too: the mean is over classes that occur in truth or answer
     assert found.metrics["macro_f1"] == pytest.approx(reference.f1_score(target, predicted, average="macro"))
-    areas = [
-        reference.roc_auc_score(target == c, p[:, c]) for c in range(k) if 0 < (target == c).sum() < n
-    ]
+    areas = [reference.roc_auc_score(target == c, p[:, c]) for c in range(k) if 0 < (target == c).sum() < n]
     expected = pytest.approx(np.mean(areas)) if areas else None
     assert found.metrics["auroc"] == expected
 

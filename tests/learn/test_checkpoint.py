@@ -36,9 +36,7 @@ def step(model: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
 def saved(path: Path, position: Position | None = None, run: str = "a run") -> tuple[nn.Linear, torch.optim.Optimizer]:
     model, optimizer = trained()
     best = {key: value + 1 for key, value in model.state_dict().items()}
-    save_checkpoint(
-        path, position or Position(), model=model.state_dict(), best=best, optimizer=optimizer, run=run
-    )
+    save_checkpoint(path, position or Position(), model=model.state_dict(), best=best, optimizer=optimizer, run=run)
     return model, optimizer
 
 

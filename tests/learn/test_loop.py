@@ -207,9 +207,7 @@ def test_a_table_without_validation_rows_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("validations", [1, 3, 1000])
-def test_it_validates_as_often_as_asked_and_always_at_the_end(
-    validations: int, data: Prepared, tmp_path: Path
-) -> None:
+def test_it_validates_as_often_as_asked_and_always_at_the_end(validations: int, data: Prepared, tmp_path: Path) -> None:
     heard = tiny.Heard()
     often = settings(epochs=6, batch=20, validations=validations)
     tiny.loop_of(tiny.method_of("dropout", data), data, tmp_path, settings=often, listener=heard).fit()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.laws import Laws, opened
+from tests.laws import Laws
 
 from absentia.methods import METHODS
-
-__all__ = ["opened"]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -14,13 +14,13 @@ import pytest
 import torch
 import transformers
 from PIL import Image as Pillow
+from tests import checkpoints
 from torch import Tensor
 
 from absentia.data.batch import tensors
 from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.errors import UserError
 from absentia.models.encoders.pretrained import FeatureEmbedder, FrozenEncoder, PretrainedEncoder, TunedEmbedder
-from tests import checkpoints
 
 CASES = [
     ("vit", "image", 16),
@@ -156,7 +156,8 @@ def test_vision_towers_without_a_cls_are_averaged(tmp_path: Path) -> None:
 
 
 def test_the_encoder_half_of_a_translator(tmp_path: Path) -> None:
-    config = transformers.T5Config(vocab_size=len(checkpoints.WORDS), d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    shape = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    config = transformers.T5Config(vocab_size=len(checkpoints.WORDS), **shape)
     transformers.T5Model(config).save_pretrained(tmp_path)
     encoder = PretrainedEncoder(kind="text", source=str(tmp_path))
     tokens, valid = encoder(input_ids=torch.ones(2, 3, dtype=torch.long), attention_mask=torch.ones(2, 3))

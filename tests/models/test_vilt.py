@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from absentia.errors import UserError
 from absentia.models.fused import Prompts, Segment
-from absentia.models.vilt import Vilt, ViltImageEmbedder, ViltTextEmbedder, build_vilt, load_vilt, save_vilt
+from absentia.models.vilt import Vilt, ViltImageEmbedder, ViltTextEmbedder, build_vilt, from_vilt, save_vilt
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "on", "the", "mat", "##s", "sleeps", "."]
 TEXTS = ["a cat on the mats .", "dogs", "the dog sleeps on", ""]
@@ -98,7 +98,7 @@ def assert_same_patches(ours: Tensor, theirs: Tensor, atol: float = 1e-5) -> Non
 
 @torch.no_grad()
 def test_equals_transformers(checkpoint: Path, inputs: dict[str, Tensor]) -> None:
-    vilt, reference = load_vilt(checkpoint), ViltModel.from_pretrained(checkpoint).eval()
+    vilt, reference = from_vilt(checkpoint), ViltModel.from_pretrained(checkpoint).eval()
     segments = segments_of(vilt, inputs)
     output = vilt.transformer(segments, len(TEXTS))
     expected = reference(**inputs)
@@ -117,7 +117,7 @@ def test_equals_transformers(checkpoint: Path, inputs: dict[str, Tensor]) -> Non
 @torch.no_grad()
 def test_patches_are_tiled_in_reading_order(checkpoint: Path, inputs: dict[str, Tensor]) -> None:
     """Each picture alone, so that nothing is padded: the embeddings stand row by row, places interpolated."""
-    image, reference = load_vilt(checkpoint).embedders["image"], ViltModel.from_pretrained(checkpoint)
+    image, reference = from_vilt(checkpoint).embedders["image"], ViltModel.from_pretrained(checkpoint)
     for pixels, mask in zip(inputs["pixel_values"], inputs["pixel_mask"], strict=True):
         height, width = int(mask[:, 0].sum()), int(mask[0].sum())
         pixels = pixels[None, :, :height, :width]
@@ -133,7 +133,7 @@ def test_patches_are_tiled_in_reading_order(checkpoint: Path, inputs: dict[str, 
 @torch.no_grad()
 def test_one_modality_alone_is_the_encoder_over_its_tokens_alone(checkpoint: Path, inputs: dict[str, Tensor]) -> None:
     """Dropping a modality means that its tokens are not there, not that they are blank."""
-    vilt, reference = load_vilt(checkpoint), ViltModel.from_pretrained(checkpoint).eval()
+    vilt, reference = from_vilt(checkpoint), ViltModel.from_pretrained(checkpoint).eval()
     presence = torch.tensor([[1, 0], [0, 1], [1, 1], [0, 1]], dtype=torch.bool)
     segments = []
     for m, (tokens, valid, _) in enumerate(segments_of(vilt, inputs)):
@@ -161,14 +161,14 @@ def test_one_modality_alone_is_the_encoder_over_its_tokens_alone(checkpoint: Pat
 
 
 def test_cls_is_the_first_token(checkpoint: Path, inputs: dict[str, Tensor]) -> None:
-    vilt = load_vilt(checkpoint)
+    vilt = from_vilt(checkpoint)
     for segment, embedder in zip(segments_of(vilt, inputs), vilt.embedders.values(), strict=True):
         cls = embedder.cls()  # type: ignore[operator]
         torch.testing.assert_close(segment.tokens[:, 0], cls.expand(4, -1), atol=1e-6, rtol=1e-6)
 
 
 def test_saves_what_transformers_reads(checkpoint: Path, tmp_path: Path) -> None:
-    save_vilt(load_vilt(checkpoint), tmp_path / "again")
+    save_vilt(from_vilt(checkpoint), tmp_path / "again")
     theirs, ours = ViltModel.from_pretrained(checkpoint), ViltModel.from_pretrained(tmp_path / "again")
     expected = theirs.state_dict()
     assert expected.keys() == ours.state_dict().keys()
@@ -178,7 +178,7 @@ def test_saves_what_transformers_reads(checkpoint: Path, tmp_path: Path) -> None
 def test_the_head_of_a_model_is_left_behind(checkpoint: Path, inputs: dict[str, Tensor], tmp_path: Path) -> None:
     shaken(ViltForMaskedLM(configuration())).save_pretrained(tmp_path)
     (tmp_path / "vocab.txt").write_text((checkpoint / "vocab.txt").read_text(encoding="utf-8"), encoding="utf-8")
-    vilt, reference = load_vilt(tmp_path), ViltForMaskedLM.from_pretrained(tmp_path).eval()
+    vilt, reference = from_vilt(tmp_path), ViltForMaskedLM.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         hidden = reference.vilt(**inputs).last_hidden_state
         output = vilt.transformer(segments_of(vilt, inputs), 4, rows="cls")
@@ -195,7 +195,7 @@ def test_loading_is_strict_and_says_what_is_wrong(checkpoint: Path, tmp_path: Pa
         (tmp_path / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
         save_file(tensors, tmp_path / "model.safetensors")
         with pytest.raises(UserError, match=message):
-            load_vilt(tmp_path)
+            from_vilt(tmp_path)
 
     key = "encoder.layer.1.attention.attention.key.bias"
     refused(f"{key} is missing", {name: tensor for name, tensor in good.items() if name != key})
@@ -211,28 +211,28 @@ def test_loading_is_strict_and_says_what_is_wrong(checkpoint: Path, tmp_path: Pa
 
 def test_a_checkpoint_that_is_not_there(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a folder nor to be had from the hub"):
-        load_vilt("nobody/has-this-model")
+        from_vilt("nobody/has-this-model")
     with pytest.raises(UserError, match="neither a folder"):
-        load_vilt(tmp_path / "nowhere")
+        from_vilt(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"no config.json and no model.safetensors"):
-        load_vilt(tmp_path)
+        from_vilt(tmp_path)
     for file in ("config.json", "model.safetensors"):
         (tmp_path / file).write_bytes(b"\x00 not this")
     with pytest.raises(UserError, match="cannot be read"):
-        load_vilt(tmp_path)
+        from_vilt(tmp_path)
 
 
 def test_freezing_and_random_numbers(checkpoint: Path) -> None:
     before = torch.get_rng_state()
-    frozen, free = load_vilt(checkpoint, freeze=True), load_vilt(checkpoint)
+    frozen, free = from_vilt(checkpoint, freeze=True), from_vilt(checkpoint)
     assert torch.equal(before, torch.get_rng_state())
     assert not any(parameter.requires_grad for parameter in frozen.parts().parameters())
     assert all(parameter.requires_grad for parameter in free.parts().parameters())
-    assert load_vilt(checkpoint, freeze=True, text_positions=20).parts().text.positions.weight.requires_grad is False
+    assert from_vilt(checkpoint, freeze=True, text_positions=20).parts().text.positions.weight.requires_grad is False
 
 
 def test_room_for_longer_texts(checkpoint: Path) -> None:
-    short, long = (load_vilt(checkpoint, text_positions=length).embedders["text"] for length in (16, 50))
+    short, long = (from_vilt(checkpoint, text_positions=length).embedders["text"] for length in (16, 50))
     ids = torch.full((1, 50), 5)
     with pytest.raises(ValueError, match="50 word pieces, but places for 16"):
         short(ids, torch.ones_like(ids))

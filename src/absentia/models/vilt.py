@@ -26,7 +26,7 @@ from absentia.models.encoders.vilt import ViltImageEmbedder, ViltTextEmbedder
 from absentia.models.fused import Block, FusedTransformer
 from absentia.models.vilt_names import backbone_of, from_theirs, to_theirs
 
-__all__ = ["Vilt", "ViltImageEmbedder", "ViltTextEmbedder", "build_vilt", "load_vilt", "save_vilt"]
+__all__ = ["Vilt", "ViltImageEmbedder", "ViltTextEmbedder", "build_vilt", "from_vilt", "save_vilt"]
 
 FILES = ("config.json", "model.safetensors")
 BERT_CLS = 101
@@ -45,7 +45,7 @@ class Vilt(NamedTuple):
         return nn.ModuleDict(parts if self.pooler is None else {**parts, "pooler": self.pooler})
 
 
-def load_vilt(
+def from_vilt(
     source: str | Path,
     *,
     revision: str | None = None,

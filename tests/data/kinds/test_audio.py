@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
@@ -150,10 +151,8 @@ def test_a_header_that_promises_hours_is_not_believed() -> None:
     promise = int.from_bytes(content[18:26], "big") | (2**36 - 1)
     content[18:26] = promise.to_bytes(8, "big")
     start = time.monotonic()
-    try:
+    with contextlib.suppress(BadCell):
         assert len(read(bytes(content))[0]) <= 4000
-    except BadCell:
-        pass
     assert time.monotonic() - start < 0.5
 
 
@@ -166,9 +165,7 @@ SEEDS = [encoded(tone(seconds=0.1), form) for form in ("WAV", "FLAC", "OGG", "AI
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6),
     st.integers(1, 3000),
 )
-def test_damaged_sounds_are_bad_cells_or_sounds(
-    seed: bytes, changes: list[tuple[int, int]], end: int
-) -> None:
+def test_damaged_sounds_are_bad_cells_or_sounds(seed: bytes, changes: list[tuple[int, int]], end: int) -> None:
     content = bytearray(seed)
     for place, value in changes:
         content[place % len(content)] = value

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import transformers
 from PIL import Image as Pillow
+from tests import checkpoints
 
 from absentia.data.kinds import Series, Tabular, Text
 from absentia.data.kinds.pretrained import PretrainedDecoder, can_be_pretrained, loading
 from absentia.errors import BadCell, UserError
-from tests import checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def with_text(name: str, text: str) -> Callable[[Path], None]:
 
 REMOTE = {"auto_map": {"AutoModel": "x.Y", "AutoConfig": "x.C", "AutoTokenizer": ["x.Z", None]}, "model_type": "foo"}
 WRONG = [
-    ("bert", "text", without("vocab.txt", "tokenizer.json", "tokenizer_config.json"), "has no words; is its vocabulary"),
+    ("bert", "text", without("vocab.txt", "tokenizer.json", "tokenizer_config.json"), "has no words; is its"),
     ("bert", "text", without("vocab.txt", "tokenizer.json"), "has no words"),
     ("bert", "text", with_text("tokenizer.json", "{"), "text processor cannot be loaded"),
     ("bert", "text", with_text("config.json", "{"), "cannot be loaded: .*not a valid JSON"),

@@ -169,7 +169,7 @@ def test_any_floats_are_standardised_or_refused(array: Any) -> None:
     if np.isfinite(array).all():
         assert steps(decoder, array.tolist()).shape == array.shape
     else:
-        with pytest.raises(BadCell, match="nulls, NaN or infinite|training had 1"):
+        with pytest.raises(BadCell, match=r"nulls, NaN or infinite|training had 1"):
             decoder.decode(array.tolist())
 
 

@@ -79,7 +79,8 @@ def test_what_arrow_holds_finds_its_type() -> None:
 
 
 def test_holes_are_marked_and_count_as_the_mean() -> None:
-    decoder = Tabular(columns=("n", "v", "c")).fit([{"n": 1.0, "v": [1, 2], "c": "x"}, {"n": 3.0, "v": [3, 4], "c": "y"}])
+    rows = [{"n": 1.0, "v": [1, 2], "c": "x"}, {"n": 3.0, "v": [3, 4], "c": "y"}]
+    decoder = Tabular(columns=("n", "v", "c")).fit(rows)
     value = decoder.decode({"n": None, "v": [None, 4.0], "c": None})
     assert value["holes"].tolist() == [True, True, False]
     assert value["numbers"].tolist() == [0.0, 0.0, 1.0] and value["categories"].tolist() == [NULL]
