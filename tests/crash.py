@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import conftest, tiny
+import torch
+from tests import conftest as conftest  # its settings hold in the other process too
+from tests import tiny
 
 from absentia import jobs
 from absentia.learn import folder
@@ -35,7 +37,7 @@ def kill_run(moment: Moment, out: Path, *, resume: bool = False, **settings: Any
 
 
 def _run_until_killed(moment: Moment, out: str, resume: bool, settings: dict[str, Any]) -> None:
-    assert conftest.torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 1
     what, count = moment
     heard = tiny.Heard(lambda done: die() if what == "step" and done == count else None)
     with pytest.MonkeyPatch.context() as patch:

@@ -75,8 +75,10 @@ class TerminalWatcher:
 
     def validated(self, result: Validation, best: bool) -> None:
         """A validation was made."""
+        if not result.patterns:  # no validation row has anything to judge by
+            return
         mean = abs(result.goodness)
-        worst = min(result.patterns.values(), default=0.0) if result.goodness >= 0 else max(result.patterns.values())
+        worst = min(result.patterns.values()) if result.goodness >= 0 else max(result.patterns.values())
         self._score = f"  validation mean {mean:.3f}, worst {worst:.3f}"
         if not self.console.is_terminal:
             self.console.print(f"  {self._name}:{self._score}{' (best)' if best else ''}", highlight=False)

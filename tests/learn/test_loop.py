@@ -51,9 +51,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def test_two_small_batches_are_one_large_one(data: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With plain gradient descent: AdamW makes whole steps out of rounding errors where a gradient is zero."""
-    monkeypatch.setattr(
-        loop_module.torch.optim, "AdamW", lambda groups, lr, **_: torch.optim.SGD(groups, lr=lr, weight_decay=0.0)
-    )
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, lr, **_: torch.optim.SGD(groups, lr=lr, weight_decay=0.0))
     learned = []
     for number, sizes in enumerate(({"batch": 16}, {"batch": 8, "accumulate": 2}, {"batch": 4, "accumulate": 4})):
         method = tiny.method_of("ignore", data, stir=0, model=STILL)
@@ -70,7 +68,7 @@ def test_two_small_batches_are_one_large_one(data: Prepared, tmp_path: Path, mon
 @pytest.mark.parametrize("target", tiny.TARGETS)
 def test_bf16_learns_about_the_same(name: str, target: str, tmp_path: Path) -> None:
     data = tiny.prepared(target=target)
-    losses = {}
+    losses: dict[str, list[float]] = {}
     for precision in ("no", "bf16", "no"):  # to and fro in one process
         method, heard = tiny.method_of(name, data, stir=0, seen=np.eye(4, dtype=bool)), tiny.Heard()
         quick = dataclasses.replace(tiny.BRIEF, precision=precision)
@@ -97,7 +95,7 @@ def test_the_callers_generator_is_neither_needed_nor_changed(data: Prepared, tmp
 
 
 def test_the_rate_rises_and_falls(data: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = []
+    rates: list[float] = []
     before = loop_module._set_rate
 
     def spy(optimizer: Any, *args: Any) -> None:

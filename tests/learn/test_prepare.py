@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests import tiny
 
+from absentia.data.table import open_table
 from absentia.errors import UserError
 from absentia.jobs import train_run
 from absentia.learn.prepare import prepare
@@ -81,7 +82,7 @@ def test_splits_that_are_not_there_are_said(tmp_path: Path) -> None:
 def test_what_was_fitted_before_is_not_fitted_again() -> None:
     """A resumed run has the decoders it started with, whatever the table says now."""
     first = tiny.prepared()
-    table = tiny.open_table(tiny.table(changed(lambda row: {"words": "all new"})))
+    table = open_table(tiny.table(changed(lambda row: {"words": "all new"})))
     again = prepare(table, tiny.schema(), plan=None, on_bad="error", fitted=first.fitted)
     assert again.fitted is first.fitted
     ids = again.rows["train"].batch(np.arange(3)).inputs["words"]["ids"]

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_ctrl_c_ends_cleanly_and_is_resumed(name: str, step: int, tmp_path: Path
 def test_ctrl_c_in_the_last_step_is_not_swallowed(tmp_path: Path) -> None:
     """Also when that step ends the training early: the second validation is no better than the first."""
     data, heard = tiny.prepared(target="weight=number", names=("words", "facts")), ctrl_c(2)
-    settings = tiny.replace(tiny.QUICK, epochs=50, validations=1000, patience=1, batch=64)
+    settings = replace(tiny.QUICK, epochs=50, validations=1000, patience=1, batch=64)
     loop = tiny.loop_of(
         tiny.method_of("dropout", data),
         data,
@@ -203,7 +204,7 @@ def test_other_settings_are_refused_by_name(
 ) -> None:
     (tmp_path / "config.yaml").write_bytes((whole["dropout"] / "config.yaml").read_bytes())
     if "model" in change:
-        change = {"model": tiny.replace(tiny.SMALL, **change["model"])}
+        change = {"model": replace(tiny.SMALL, **change["model"])}
     with pytest.raises(UserError, match=f"another {named}"):
         start(tmp_path, resume=True, **(SETTINGS["dropout"] | change))
 

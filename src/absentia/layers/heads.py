@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from absentia.data.target import TargetCodec
+from absentia.layers.naming import module_key
 
 __all__ = ["Head", "prior_scores", "probabilities", "task_loss", "uncertainty_of"]
 
@@ -29,8 +30,8 @@ class Head(nn.Module):
         self.names, self.width = list(names), width
         self.dropout = nn.Dropout(dropout)
         self.together = nn.Linear(width, codec.target.size)
-        self.norms = nn.ModuleDict({f"m_{name}": nn.LayerNorm(width) for name in self.names})
-        self.votes = nn.ModuleDict({f"m_{name}": _no_vote(width, codec) for name in self.names})
+        self.norms = nn.ModuleDict({module_key(name): nn.LayerNorm(width) for name in self.names})
+        self.votes = nn.ModuleDict({module_key(name): _no_vote(width, codec) for name in self.names})
         nn.init.zeros_(self.together.weight)
         with torch.no_grad():
             self.together.bias.copy_(prior_scores(codec))
@@ -44,7 +45,8 @@ class Head(nn.Module):
             if name in together:
                 rows = presence[:, m].nonzero()[:, 0]
                 fused = fused.index_add(0, rows, together[name])
-                vote = self.votes[f"m_{name}"](self.dropout(self.norms[f"m_{name}"](alone[name])))
+                key = module_key(name)
+                vote = self.votes[key](self.dropout(self.norms[key](alone[name])))
                 votes = votes.index_add(0, rows, vote.to(votes.dtype))
         return cast(Tensor, self.together(self.dropout(fused)) + votes)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from absentia.data.batch import Batch
+from absentia.layers.naming import module_key
 from absentia.models.encoders.base import Embedder
 from absentia.models.fused import FusedTransformer, Prompts, Segment
 
@@ -32,7 +33,7 @@ class FusedBackbone(nn.Module):
     def __init__(self, *, embedders: Mapping[str, Embedder], transformer: FusedTransformer) -> None:
         super().__init__()
         self.names = list(embedders)
-        self.embedders = nn.ModuleDict({f"m_{name}": e for name, e in embedders.items()})  # any name is legal
+        self.embedders = nn.ModuleDict({module_key(name): e for name, e in embedders.items()})
         self.transformer = transformer
 
     @property
@@ -42,7 +43,7 @@ class FusedBackbone(nn.Module):
 
     def embedder(self, name: str) -> nn.Module:
         """The embedder of a modality."""
-        return self.embedders[f"m_{name}"]
+        return self.embedders[module_key(name)]
 
     def segments(self, batch: Batch) -> dict[str, Segment]:
         """The tokens of the modalities that are there, in schema order; absent ones contribute none."""
