@@ -163,7 +163,9 @@ def _learner(x: Array) -> Any:
 
 def _applied(learner: Any, x: Array, kept: Bools) -> Array:
     made = learner.transform(x[kept]) if kept.any() else learner.transform(x[:1])[:0]
-    return _spread([made.toarray() if hasattr(made, "toarray") else made], kept, made.shape[1])
+    if isinstance(learner, TfidfVectorizer):  # rows of length 1 beside standardised ones of length sqrt(F)
+        made = made.toarray() * np.sqrt(made.shape[1])
+    return _spread([made], kept, made.shape[1])
 
 
 def _hidden(x: Array, shown: Bools) -> Array:

@@ -186,19 +186,21 @@ def main() -> None:
     if asked.table and not (asked.modality and asked.target):
         parser.error("--table needs --modality (one or more) and --target")
     rows: list[Row] = []
+    path = write(asked.name, rows, asked.seeds, asked.out)
     for name in [asked.table] if asked.table else asked.tables:
         print(name, flush=True)
         try:
-            rows += measure(name, *_opened(name, asked), asked)
+            found = measure(name, *_opened(name, asked), asked)
         except UserError as error:
             print(f"  passed over: {error}", file=sys.stderr, flush=True)
-    print("\n".join(_said(rows)))
-    path = write(asked.name, rows, asked.seeds, asked.out)
+            continue
+        rows += found
+        path = write(asked.name, rows, asked.seeds, asked.out)  # after each: the next may take long
+        print("\n".join(_said(found)), flush=True)
+        if asked.record:
+            what = f"simple peers, {asked.p_incomplete:.0%} of rows incomplete"
+            record(what, _said(found), asked.seeds, path)
     print(path)
-    if asked.record:
-        for name in dict.fromkeys(row["table"] for row in rows):
-            said = _said([row for row in rows if row["table"] == name])
-            record(f"simple peers, {asked.p_incomplete:.0%} of rows incomplete", said, asked.seeds, path)
 
 
 if __name__ == "__main__":

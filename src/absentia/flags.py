@@ -104,7 +104,7 @@ def _demo(parser: ArgumentParser) -> None:
     """Train on the embedded data set with 70 % of the training rows incomplete."""
     parser.add_argument("--method", type=str, default="dropout", help="dropout, ignore or dedicated")
     _add_run(parser)
-    parser.add_argument("--epochs", type=float, default=8, help="passes over the training rows")
+    parser.add_argument("--epochs", type=float, default=6, help="passes over the training rows")
 
 
 def _add_config(parser: ArgumentParser) -> None:

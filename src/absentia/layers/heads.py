@@ -27,7 +27,7 @@ class Head(nn.Module):
 
     def __init__(self, *, width: int, names: Sequence[str], codec: TargetCodec, dropout: float = 0.0) -> None:
         super().__init__()
-        self.names, self.width = list(names), width
+        self.names, self.width, self.codec = list(names), width, codec
         self.dropout = nn.Dropout(dropout)
         self.together = nn.Linear(width, codec.target.size)
         self.norms = nn.ModuleDict({module_key(name): nn.LayerNorm(width) for name in self.names})
@@ -38,20 +38,46 @@ class Head(nn.Module):
 
     def forward(self, together: Mapping[str, Tensor], alone: Mapping[str, Tensor], presence: Tensor) -> Tensor:
         """Per modality (n_m, D) of its present rows, and presence (B, M), to scores (B, K)."""
+        return self._sum(together, self._votes(alone), presence)
+
+    def losses(
+        self, together: Mapping[str, Tensor], alone: Mapping[str, Tensor], presence: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """The task's loss, and the mean loss of each present modality's vote by itself.
+
+        The second term keeps a modality that is easy to learn from silencing the others.
+        """
+        votes = self._votes(alone)
+        own = [target[presence[:, m]] for m, name in enumerate(self.names) if name in votes]
+        said = torch.cat(list(votes.values())) + self.together.bias
+        return {
+            "task": task_loss(self._sum(together, votes, presence), target, self.codec),
+            "alone": task_loss(said, torch.cat(own), self.codec),
+        }
+
+    def _votes(self, alone: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Per present modality, in order, scores (n_m, K) that are added to what the row's modalities say together."""
+        out = {}
+        for name in self.names:
+            if name in alone:
+                key = module_key(name)
+                out[name] = self.votes[key](self.dropout(self.norms[key](alone[name])))
+        return out
+
+    def _sum(self, together: Mapping[str, Tensor], votes: Mapping[str, Tensor], presence: Tensor) -> Tensor:
         like = next(iter(together.values()), self.together.weight)
         fused = like.new_zeros(len(presence), self.width)
-        votes = like.new_zeros(len(presence), self.together.out_features)
+        total = like.new_zeros(len(presence), self.together.out_features)
         for m, name in enumerate(self.names):
             if name in together:
                 rows = presence[:, m].nonzero()[:, 0]
                 fused = fused.index_add(0, rows, together[name])
-                key = module_key(name)
-                vote = self.votes[key](self.dropout(self.norms[key](alone[name])))
-                votes = votes.index_add(0, rows, vote.to(votes.dtype))
-        return cast(Tensor, self.together(self.dropout(fused)) + votes)
+                total = total.index_add(0, rows, votes[name].to(total.dtype))
+        return cast(Tensor, self.together(self.dropout(fused)) + total)
 
     def grow(self, codec: TargetCodec) -> None:
         """More classes, behind those that are known; what was learned about these stays."""
+        self.codec = codec
         self.together = _grown(self.together, codec, prior_scores(codec))
         self.votes = nn.ModuleDict({k: _grown(cast(nn.Linear, vote), codec, None) for k, vote in self.votes.items()})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from absentia.data.batch import Batch
 from absentia.data.schema import pattern_name
-from absentia.layers.heads import Head, task_loss
+from absentia.layers.heads import Head
 from absentia.methods.base import Bools, Method, Output, Parts, Stage
 
 __all__ = ["Dedicated"]
@@ -42,7 +43,9 @@ class Dedicated(Method):
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         assert batch.target is not None and stage.patterns is not None
         number = self._number(stage.patterns[0])
-        return {"task": task_loss(self._run(batch, number).scores, batch.target, self.parts.codec)}
+        shown = batch.restrict(self.patterns[number], self.parts.names)
+        seen, head = self.backbones[number](shown), cast(Head, self.heads[number])
+        return head.losses(seen.together, seen.alone, shown.presence, batch.target)
 
     def answer(self, batch: Batch) -> Output:
         chosen = self._chosen(batch.presence)

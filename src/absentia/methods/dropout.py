@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from absentia.data.batch import Batch
-from absentia.layers.heads import Head, task_loss
+from absentia.layers.heads import Head
 from absentia.layers.subsets import random_subsets
 from absentia.methods.base import Method, Output, Parts, Stage
 
@@ -28,7 +28,8 @@ class Dropout(Method):
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         assert batch.target is not None
         shown = batch.restrict(random_subsets(batch.presence, KEEP, draw), self.parts.names)
-        return {"task": task_loss(self.answer(shown).scores, batch.target, self.parts.codec)}
+        seen = self.backbone(shown)
+        return self.head.losses(seen.together, seen.alone, shown.presence, batch.target)
 
     def answer(self, batch: Batch) -> Output:
         seen = self.backbone(batch)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from absentia.data.batch import Batch
-from absentia.layers.heads import Head, task_loss
+from absentia.layers.heads import Head
 from absentia.methods.base import Method, Output, Parts, Stage
 
 __all__ = ["Ignore"]
@@ -25,7 +25,9 @@ class Ignore(Method):
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         assert batch.target is not None
-        return {"task": task_loss(self.answer(batch).scores, batch.target, self.parts.codec)}
+        filled = batch.filled(self.parts.blanks)
+        seen = self.backbone(filled)
+        return self.head.losses(seen.together, seen.alone, filled.presence, batch.target)
 
     def answer(self, batch: Batch) -> Output:
         filled = batch.filled(self.parts.blanks)
