@@ -72,11 +72,11 @@ def evaluate(asked: Namespace) -> None:
 
     run = load_run(asked.run)
     plan = MaskPlan.load(asked.plan) if asked.plan else None
-    if asked.table is None:
+    table, part = asked.table, asked.part
+    if table is None:
         table, plan = own_table(run, plan)
-    else:
-        table = asked.table
-    report = evaluate_run(run, table, patterns=asked.patterns, on_bad=asked.on_bad, part=asked.part, plan=plan)
+        part = part or "report"
+    report = evaluate_run(run, table, patterns=asked.patterns, on_bad=asked.on_bad, part=part, plan=plan)
     _console().print(PatternTable(report))
     if asked.out:
         run.folder.write_text(Path(asked.out), json.dumps(report, indent=1, ensure_ascii=False) + "\n")
@@ -212,7 +212,17 @@ def _modalities(given: Any) -> dict[str, Any]:
 
 def _plain(asked: Namespace) -> dict[str, Any]:
     given: dict[str, Any] = asked.as_dict()
+    if given.get("table") is None and given.get("config"):
+        given["table"] = _table_of(given["config"][-1])
     return {key: value for key, value in given.items() if key not in ("config", "__default_config__")}
+
+
+def _table_of(config: Any) -> str | None:
+    """The table that a YAML file names; the parser lets an absent positional argument hide it."""
+    import yaml
+
+    content = yaml.safe_load(Path(str(config)).read_text(encoding="utf-8"))
+    return content.get("table") if isinstance(content, dict) else None
 
 
 def _required_table(given: dict[str, Any]) -> dict[str, Any]:

@@ -172,7 +172,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score a finished run on a table; returns the scores of report.json.
 
-    part: which rows: train, val, test or all; None takes the test rows where a split column marks some, else all.
+    part: which rows: train, val, test, all, or "report" for those that the run's own report is about; None takes the
+        test rows where a split column marks some, else all.
     plan: hides what it hides in these rows first.
     """
     table = source if isinstance(source, Table) else open_source(source)
@@ -225,6 +226,8 @@ def _rows_of_part(seen: Survey, schema: Schema, part: str | None, name: str) -> 
     known = np.asarray([is_known(cell) for cell in seen.target])
     if part is None:
         part = "test" if schema.split and (seen.split == "test").any() else "all"
+    if part == "report":
+        part = "test" if (seen.split == "test").any() else "val"
     mine = known if part == "all" else known & (seen.split == part)
     if part != "all" and part not in SPLITS:
         raise UserError(f"--part {part!r}: {nearest(part, [*SPLITS, 'all'])}")
