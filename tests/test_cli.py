@@ -34,7 +34,7 @@ def rows(count: int = 90) -> pd.DataFrame:
     draw = np.random.default_rng(0)
     labels = draw.choice(list(WORDS), count)
     photos = [picture(60 * list(WORDS).index(label) + 20) for label in labels]
-    texts: list[str | None] = [str(draw.choice(WORDS[label])) for label in labels]
+    texts: list[str | None] = [f"{draw.choice(WORDS[label])}, seen {i} times" for i, label in enumerate(labels)]
     sizes = [list(WORDS).index(label) + draw.normal() for label in labels]
     texts[::5] = [None] * len(texts[::5])
     return pd.DataFrame(

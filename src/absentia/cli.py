@@ -55,9 +55,7 @@ def demo(asked: Namespace) -> None:
     """The command `demo`."""
     from absentia.demo import demo_settings
 
-    config, table, plan = demo_settings(
-        method=asked.method, seed=asked.seed, epochs=asked.epochs, on_bad=asked.on_bad
-    )
+    config, table, plan = demo_settings(method=asked.method, seed=asked.seed, epochs=asked.epochs, on_bad=asked.on_bad)
     _run(config, asked.out or _fresh("demo"), resume=asked.resume, source=table, plan=plan)
 
 
@@ -152,6 +150,8 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "compare": compare,
     "demo": demo,
 }
+
+
 def _run(config: RunConfig, out: str, *, resume: bool, source: Any = None, plan: Any = None) -> None:
     """Train, then print the table of patterns and where the run is."""
     from absentia.evaluate.terminal import PatternTable
@@ -160,9 +160,7 @@ def _run(config: RunConfig, out: str, *, resume: bool, source: Any = None, plan:
 
     console = _console()
     with TerminalWatcher(console) as watcher:
-        report = train_run(
-            config, out, resume=resume, source=source, plan=plan, watcher=watcher, command=_command()
-        )
+        report = train_run(config, out, resume=resume, source=source, plan=plan, watcher=watcher, command=_command())
     console.print(PatternTable(report))
     console.print(f"The run is in {out}; open {Path(out) / 'report.html'}", highlight=False, soft_wrap=True)
 

@@ -123,9 +123,7 @@ def train_run(
         return folder.read_json(folder.report)
     known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
     on_bad: OnBad = config.on_bad  # type: ignore[assignment]
-    data = prepare(
-        table, schema, plan=plan, on_bad=on_bad, advance=watcher.reading, seen=seen, fitted=known
-    )
+    data = prepare(table, schema, plan=plan, on_bad=on_bad, advance=watcher.reading, seen=seen, fitted=known)
     for note in data.notes:
         watcher.say(note)
     patterns_of_train = patterns_seen(data.rows["train"].presence)

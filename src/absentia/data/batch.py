@@ -84,9 +84,7 @@ def tensors(value: Value) -> dict[str, Tensor]:
     return {key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in value.items()}
 
 
-def _filled(
-    real: Mapping[str, Tensor] | None, absent: Tensor, blank: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def _filled(real: Mapping[str, Tensor] | None, absent: Tensor, blank: Mapping[str, Tensor]) -> dict[str, Tensor]:
     count = int(absent.sum())
     copies = {k: x.to(absent.device).expand(count, *x.shape[1:]) for k, x in blank.items()}
     if real is None:

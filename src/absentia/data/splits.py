@@ -32,9 +32,7 @@ def assign_splits(words: Sequence[object] | None, ids: Sequence[str], column: st
     return out if (out == "val").any() else _with_validation(out, u, VALIDATION)
 
 
-def _with_validation(
-    splits: npt.NDArray[np.str_], u: npt.NDArray[np.float64], below: float
-) -> npt.NDArray[np.str_]:
+def _with_validation(splits: npt.NDArray[np.str_], u: npt.NDArray[np.float64], below: float) -> npt.NDArray[np.str_]:
     """Training rows whose number is `below` a limit become validation rows."""
     train = splits == "train"
     if not train.any():

@@ -80,9 +80,7 @@ def resampled_interval(
     return float(low), float(high)
 
 
-def _statistic(
-    answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec
-) -> Callable[[Array], Array]:
+def _statistic(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec) -> Callable[[Array], Array]:
     if codec.target.kind == "class":
         right = (answers.argmax(axis=1) == target).astype(np.float64)
         return lambda weights: np.asarray(weights @ right / weights.sum(axis=1))

@@ -101,9 +101,7 @@ def _stacked(parts: list[tuple[torch.Tensor, torch.Tensor]], method: Method) -> 
     return torch.cat([p for p, _ in parts]), torch.cat([u for _, u in parts])
 
 
-def _joined(
-    method: Method, parts: list[tuple[npt.NDArray[np.int64], torch.Tensor, torch.Tensor]]
-) -> Answers:
+def _joined(method: Method, parts: list[tuple[npt.NDArray[np.int64], torch.Tensor, torch.Tensor]]) -> Answers:
     if not parts:
         empty = np.zeros((0, method.parts.codec.target.size))
         return Answers(np.zeros(0, dtype=np.int64), empty, np.zeros(0))

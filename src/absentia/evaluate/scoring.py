@@ -33,8 +33,7 @@ def score_patterns(
     answers = answer_patterns(method, rows, patterns)
     beside = answer_patterns(reference, rows, patterns) if reference else [None] * len(patterns)
     lines = [
-        _line(pattern, a, b, rows, method, trained)
-        for pattern, a, b in zip(patterns, answers, beside, strict=True)
+        _line(pattern, a, b, rows, method, trained) for pattern, a, b in zip(patterns, answers, beside, strict=True)
     ]
     full = next((line["score"] for line, p in zip(lines, patterns, strict=True) if p.all()), None)
     sign = goodness_sign(codec)

@@ -37,9 +37,7 @@ class Position:
 
     def next_stage(self) -> Position:
         """The beginning of the stage after this one."""
-        return Position(
-            stage=self.stage + 1, metrics_lines=self.metrics_lines, seconds=self.seconds, notes=self.notes
-        )
+        return Position(stage=self.stage + 1, metrics_lines=self.metrics_lines, seconds=self.seconds, notes=self.notes)
 
 
 def save_checkpoint(

@@ -16,9 +16,7 @@ def number_of(*key: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def positions_of_step(
-    wanted: npt.NDArray[np.int64], size: int, step: int, *key: object
-) -> npt.NDArray[np.int64]:
+def positions_of_step(wanted: npt.NDArray[np.int64], size: int, step: int, *key: object) -> npt.NDArray[np.int64]:
     """The rows of one step: the `step`-th `size` rows of an endless run of shuffled passes over `wanted`."""
     n = len(wanted)
     places = np.arange(step * size, (step + 1) * size)

@@ -244,9 +244,7 @@ class Loop:
         position = self.position.next_stage() if ended else self.position
         plain = getattr(optimizer, "optimizer", optimizer)
         path = self.folder.checkpoint(self.part)
-        save_checkpoint(
-            path, position, model=self.method.learned(), best=best, optimizer=plain, run=self.run
-        )
+        save_checkpoint(path, position, model=self.method.learned(), best=best, optimizer=plain, run=self.run)
 
     def _resumed(self) -> Mapping[str, Mapping[str, Tensor]]:
         path = self.folder.checkpoint(self.part)
@@ -324,5 +322,3 @@ def _set_rate(optimizer: Any, settings: Training, step: int, steps: int) -> None
     share = (step + 1) / rising if step < rising else 0.5 * (1 + math.cos(falling))
     for group in optimizer.param_groups:
         group["lr"] = settings.lr * share
-
-

@@ -179,9 +179,7 @@ def frozen_encoders(schema: Schema, decoders: Mapping[str, Decoder]) -> dict[str
     return out
 
 
-def _fit(
-    table: Table, schema: Schema, index: npt.NDArray[np.int64], presence: Bools, seen: Survey
-) -> Fitted:
+def _fit(table: Table, schema: Schema, index: npt.NDArray[np.int64], presence: Bools, seen: Survey) -> Fitted:
     """Everything that is learned from the training rows before a method is."""
     assert schema.target is not None
     codec = TargetCodec.fit(schema.target, [seen.target[i] for i in index])
