@@ -258,3 +258,9 @@ def test_recipes_are_valid(recipe: Path, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as done:
         main(["train", "--config", str(recipe), "--print_config"])
     assert done.value.code == 0 and math.isfinite(len(capsys.readouterr().out))
+
+
+def test_the_mechanisms_show_that_they_do_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mask", "--self-test"]) == 0
+    seen = capsys.readouterr().out
+    assert "good" in seen and "NOT GOOD" not in seen

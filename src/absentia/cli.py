@@ -121,9 +121,15 @@ def inspect(asked: Namespace) -> None:
 
 def mask(asked: Namespace) -> None:
     """The command `mask`."""
-    from absentia.masking import draw_plan, rates_table
+    from absentia.data.absence_check import self_test
+    from absentia.masking import checks_table, draw_plan, rates_table
 
     console = _console()
+    if asked.self_test:
+        console.print(checks_table(self_test()))
+        return
+    if asked.out is None:
+        raise UserError("where to? say --out PLAN, a Parquet file")
     table, schema = _table_and_schema(asked, console, need_target=False)
     plan, rates = draw_plan(table, schema, _plain(asked))
     plan.save(asked.out)

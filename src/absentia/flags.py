@@ -92,7 +92,10 @@ def _mask(parser: ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", default=["train", "val", "test"], help="splits that the rule is for")
     parser.add_argument("--rules", type=dict[str, Any], default={}, help="a rule for each split, instead (in YAML)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--out", type=str, required=True, help="Parquet file for the plan")
+    parser.add_argument("--out", type=str | None, help="Parquet file for the plan")
+    parser.add_argument(
+        "--self_test", type=bool, nargs="?", const=True, default=False, help="show that the mechanisms do what they say"
+    )
 
 
 def _compare(parser: ArgumentParser) -> None:

@@ -10,13 +10,14 @@ from rich.table import Table as RichTable
 
 from absentia.config import config_from
 from absentia.data.absence import MaskPlan
+from absentia.data.absence_check import Check
 from absentia.data.absence_rules import Rule
 from absentia.data.schema import Schema
 from absentia.data.table import Table
 from absentia.errors import UserError, nearest
 from absentia.learn.prepare import survey
 
-__all__ = ["draw_plan", "rates_table", "rules_from"]
+__all__ = ["checks_table", "draw_plan", "rates_table", "rules_from"]
 
 Rates = Mapping[str, Mapping[str, Any]]
 
@@ -65,6 +66,17 @@ def rates_table(rates: Rates) -> RichTable:
     for split, found in rates.items():
         for name, asked, planned, together in _lines(found):
             table.add_row(split, name, asked, planned, together)
+    return table
+
+
+def checks_table(checks: Sequence[Check]) -> RichTable:
+    """What the self-test of the mechanisms found."""
+    table = RichTable(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for column in ("what", "asked", "found", "within", ""):
+        table.add_column(column, justify="left" if column in ("what", "") else "right")
+    for check in checks:
+        figures = (f"{value:.3f}" for value in (check.asked, check.found, check.within))
+        table.add_row(check.what, *figures, "good" if check.good else "NOT GOOD")
     return table
 
 
