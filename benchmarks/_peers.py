@@ -1,8 +1,7 @@
 """What people do about absent modalities with scikit-learn alone; every choice is made on validation rows.
 
 A peer learns from training rows and is tuned on validation rows, both as the mask plan leaves them, and answers
-like our methods: class probabilities (n, K) in the order of the classes, or a standardised number (n, 1). Rows
-with nothing get the class shares.
+like our methods: class probabilities (n, K) in the order of the classes, or a standardised number (n, 1).
 """
 
 from __future__ import annotations
@@ -71,12 +70,13 @@ class Peer(ABC):
         return float(-np.log(np.maximum(answers[np.arange(len(y)), y], SMALLEST)).mean())
 
     def _spread(self, model: Any, x: Array) -> Array:
-        """A fitted model's answers, in the order of all classes."""
+        """A fitted model's answers for any number of rows, in the order of all classes."""
+        if not len(x):
+            return np.zeros((0, self.codec.target.size))
         if self.number:
             return np.asarray(model.predict(x), dtype=np.float64)[:, None]
         out = np.full((len(x), len(self.codec.target.classes)), SMALLEST)
-        if len(x):
-            out[:, model.classes_] = np.maximum(model.predict_proba(x), SMALLEST)
+        out[:, model.classes_] = np.maximum(model.predict_proba(x), SMALLEST)
         return np.asarray(out / out.sum(axis=1, keepdims=True))
 
     def _linear(self, x: Array, y: Array, x_val: Array, y_val: Array) -> Any:

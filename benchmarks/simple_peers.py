@@ -147,13 +147,15 @@ def _means(rows: Sequence[Row]) -> Iterator[Row]:
             values = [row[key] for row in mine]
             spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
             summary |= {key: float(np.mean(values)), f"{key}_spread": spread}
-        yield summary
+        each = {key: [row["metrics"][key] for row in mine] for key in mine[0]["metrics"]}
+        yield summary | {"metrics": {key: float(np.mean(values)) for key, values in each.items() if None not in values}}
 
 
 def _said(rows: Sequence[Row]) -> list[str]:
     """The means as lines for people."""
     return [
         f"{row['table']}: {row['peer']} {_number(row, 'score')}, over patterns {_number(row, 'patterns_mean')}"
+        + (f", R² {row['metrics']['r2']:.2f}" if "r2" in row["metrics"] else "")
         for row in rows
         if "seeds" in row
     ]

@@ -6,11 +6,15 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from absentia.data.schema import Target
+from absentia.data.target import TargetCodec
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -84,18 +88,33 @@ def test_what_a_plan_hides_does_not_reach_the_peers(inside: Any) -> None:
     assert np.isnan(seen(numbers, words).x["a"][~presence[:, 0]]).all()
 
 
-def test_late_fusion_needs_no_modality_and_answers_the_shares_without_any(inside: Any) -> None:
-    features, peers = inside("_features"), inside("_peers")
-    target = importlib.import_module("absentia.data.schema").Target("kind", "class")
-    labels = ["x", "y", "y", "y"] * 20
-    codec = importlib.import_module("absentia.data.target").TargetCodec.fit(target, labels)
+def fitted_peer(name: str, labels: list[Any], inside: Any) -> tuple[Any, Any]:
+    """A peer that learned from two modalities, of which `b` is seldom there, and the rows that it learned from."""
+    target = Target("kind", "number" if isinstance(labels[0], float) else "class")
+    codec = TargetCodec.fit(target, labels)
     y = codec.encode(labels)
-    x = {"a": y[:, None] + np.float32(0.1), "b": np.full((80, 1), np.nan, np.float32)}
-    presence = np.tile([True, False], (80, 1))
-    part = features.Part(x=x, presence=presence, y=y, ids=[str(i) for i in range(80)])
-    peer = peers.LateFusion(codec, 0).fit(part, part)
-    assert (peer.answer(part).argmax(axis=1) == y).all()
-    nothing = features.Part(x=x, presence=np.zeros_like(presence), y=y, ids=part.ids)
+    presence = np.tile([[True, False], [True, True], [False, True], [True, False]], (len(y) // 4, 1))
+    x = {"a": y[:, None] + np.float32(0.1), "b": -y[:, None].astype(np.float32)}
+    x = {key: np.where(presence[:, [m]], column, np.nan) for m, (key, column) in enumerate(x.items())}
+    part = inside("_features").Part(x=x, presence=presence, y=y, ids=[str(i) for i in range(len(y))])
+    return inside("_peers").PEERS[name](codec, 0).fit(part, part), part
+
+
+@pytest.mark.parametrize("name", ["late fusion", "trees", "imputation"])
+@pytest.mark.parametrize("labels", [["x", "y", "y", "y"] * 20, [1.0, 2.0, 5.0, 3.0] * 20], ids=["class", "number"])
+def test_a_peer_answers_any_pattern(name: str, labels: list[Any], inside: Any) -> None:
+    peer, part = fitted_peer(name, labels, inside)
+    answers = peer.answer(part)
+    best = answers.argmax(axis=1) if answers.shape[1] > 1 else answers[:, 0]
+    assert np.abs(best - part.y).mean() < 0.2 * np.abs(part.y - part.y.mean()).mean()
+    alone = part.under(np.asarray([True, False]))
+    assert len(alone.y) == 60
+    assert np.isfinite(peer.answer(alone)).all()
+
+
+def test_without_anything_late_fusion_answers_the_class_shares(inside: Any) -> None:
+    peer, part = fitted_peer("late fusion", ["x", "y", "y", "y"] * 20, inside)
+    nothing = replace(part, presence=np.zeros_like(part.presence))
     np.testing.assert_allclose(peer.answer(nothing), np.tile([0.25, 0.75], (80, 1)))
 
 

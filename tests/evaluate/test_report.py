@@ -7,7 +7,6 @@ import copy
 import hashlib
 import json
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -349,10 +348,8 @@ def test_always_under_two_megabytes(fake: SimpleNamespace, modalities: int) -> N
     events = fake.metrics(
         stages=[f"stage {k}" for k in range(20)], steps=300, parts=["p" * 300 + str(k) for k in range(9)]
     )
-    start = time.perf_counter()
     page = render(report, events)
     assert len(page.encode()) < 2_000_000
-    assert time.perf_counter() - start < 10
     words = Page(page).text
     assert "more cells" in words and ("more patterns, none of them worse" in words) == (modalities > 8)
 

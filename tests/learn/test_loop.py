@@ -277,7 +277,7 @@ def test_numbers_are_learned_in_units_of_their_spread(tmp_path: Path) -> None:
     assert data.rows["train"].target is not None
     assert codec.std > 1 and abs(data.rows["train"].target.mean()) < 0.05
     method = tiny.method_of("dropout", data, stir=0)
-    tiny.loop_of(method, data, tmp_path, settings=settings(epochs=25, validations=2)).fit()
+    tiny.loop_of(method, data, tmp_path, settings=settings(epochs=100, validations=2)).fit()
     rows = data.rows["test"].where(data.rows["test"].presence.any(axis=1))
     assert rows.target is not None
     wrong = np.abs(answer(method, rows).probabilities[:, 0] - rows.target)

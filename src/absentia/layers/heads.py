@@ -23,15 +23,19 @@ class Head(nn.Module):
 
     A row's score is what its modalities say together plus a vote of each alone. Evidence adds up, as log-probabilities
     of independent witnesses do; a modality that is absent adds nothing. The votes learn quickly where rows are few.
+    Without `votes` it is a linear reading of what they say together, and nothing else.
     """
 
-    def __init__(self, *, width: int, names: Sequence[str], codec: TargetCodec, dropout: float = 0.0) -> None:
+    def __init__(
+        self, *, width: int, names: Sequence[str], codec: TargetCodec, dropout: float = 0.0, votes: bool = True
+    ) -> None:
         super().__init__()
         self.names, self.width, self.codec = list(names), width, codec
         self.dropout = nn.Dropout(dropout)
         self.together = nn.Linear(width, codec.target.size)
-        self.norms = nn.ModuleDict({module_key(name): nn.LayerNorm(width) for name in self.names})
-        self.votes = nn.ModuleDict({module_key(name): _no_vote(width, codec) for name in self.names})
+        keys = [module_key(name) for name in self.names] if votes else []
+        self.norms = nn.ModuleDict({key: nn.LayerNorm(width) for key in keys})
+        self.votes = nn.ModuleDict({key: _no_vote(width, codec) for key in keys})
         nn.init.zeros_(self.together.weight)
         with torch.no_grad():
             self.together.bias.copy_(prior_scores(codec))
@@ -48,19 +52,19 @@ class Head(nn.Module):
         The second term keeps a modality that is easy to learn from silencing the others.
         """
         votes = self._votes(alone)
+        task = task_loss(self._sum(together, votes, presence), target, self.codec)
+        if not votes:
+            return {"task": task}
         own = [target[presence[:, m]] for m, name in enumerate(self.names) if name in votes]
         said = torch.cat(list(votes.values())) + self.together.bias
-        return {
-            "task": task_loss(self._sum(together, votes, presence), target, self.codec),
-            "alone": task_loss(said, torch.cat(own), self.codec),
-        }
+        return {"task": task, "alone": task_loss(said, torch.cat(own), self.codec)}
 
     def _votes(self, alone: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Per present modality, in order, scores (n_m, K) that are added to what the row's modalities say together."""
         out = {}
         for name in self.names:
-            if name in alone:
-                key = module_key(name)
+            key = module_key(name)
+            if name in alone and key in self.votes:
                 out[name] = self.votes[key](self.dropout(self.norms[key](alone[name])))
         return out
 
@@ -72,7 +76,8 @@ class Head(nn.Module):
             if name in together:
                 rows = presence[:, m].nonzero()[:, 0]
                 fused = fused.index_add(0, rows, together[name])
-                total = total.index_add(0, rows, votes[name].to(total.dtype))
+                if name in votes:
+                    total = total.index_add(0, rows, votes[name].to(total.dtype))
         return cast(Tensor, self.together(self.dropout(fused)) + total)
 
     def grow(self, codec: TargetCodec) -> None:

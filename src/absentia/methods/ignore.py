@@ -13,7 +13,7 @@ __all__ = ["Ignore"]
 
 
 class Ignore(Method):
-    """A black image, an empty text, mean values, silence: attended to as if they were there."""
+    """A black image, an empty text, mean values, silence: attended to as if they were there, one linear head on top."""
 
     name = "ignore"
     feeds_placeholders = True
@@ -21,7 +21,9 @@ class Ignore(Method):
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)
         self.backbone = parts.backbone()
-        self.head = Head(width=self.backbone.width, names=parts.names, codec=parts.codec, dropout=parts.dropout)
+        self.head = Head(
+            width=self.backbone.width, names=parts.names, codec=parts.codec, dropout=parts.dropout, votes=False
+        )
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         assert batch.target is not None
