@@ -125,11 +125,17 @@ def plan_of(content: Rows, hidden: Mapping[int, Sequence[str]], names: Sequence[
 
 
 def method_of(
-    name: str, data: Prepared, *, stir: float = 0.3, model: Model = SMALL, seen: Bools | None = None
+    name: str,
+    data: Prepared,
+    *,
+    stir: float = 0.3,
+    model: Model = SMALL,
+    seen: Bools | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Method:
     """A method with weights that are far from how they start, as a training would leave them."""
     seen = patterns_seen(data.rows["train"].presence) if seen is None else seen
-    method = build_method(name, data.fitted, model, seed=0, seen=seen)
+    method = build_method(name, data.fitted, model, seed=0, seen=seen, options=options)
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in method.parameters():

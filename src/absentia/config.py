@@ -27,6 +27,9 @@ class Model:
         heads: attention heads per layer; they must divide the width.
         mlp: hidden units of a layer's network, as a multiple of the width.
         dropout: on both branches of a layer and before the head.
+        backbone: folder of a pretrained backbone (`absentia pretrain`) or of a ViLT checkpoint, or the hub name of
+            one; its sizes then count, not those above.
+        freeze: whether the pretrained backbone stays as it is.
     """
 
     width: int = 96
@@ -34,6 +37,8 @@ class Model:
     heads: int = 4
     mlp: int = 2
     dropout: float = 0.1
+    backbone: str | None = None
+    freeze: bool = False
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads", "mlp"):
@@ -104,6 +109,7 @@ class RunConfig:
         id: column that says which rows are the same entity.
         split: column with train, val, test.
         method: which method to train.
+        options: the method's own settings.
         plan: file of a mask plan.
         on_bad: what becomes of cells that cannot be read: error, absent or skip.
         seed: of everything that is drawn.
@@ -119,6 +125,7 @@ class RunConfig:
     id: str | None = None
     split: str | None = None
     method: str = "dropout"
+    options: dict[str, Any] = field(default_factory=dict)
     plan: str | None = None
     on_bad: str = "error"
     seed: int = 0

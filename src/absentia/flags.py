@@ -40,6 +40,7 @@ def _train(parser: ArgumentParser) -> None:
     _add_config(parser)
     _add_schema(parser)
     parser.add_argument("--method", type=str, default="dropout", help="dropout, ignore or dedicated")
+    parser.add_argument("--options", type=dict[str, Any], default={}, help="the method's own, --options.NAME VALUE")
     parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
     _add_run(parser)
     parser.add_argument("--reference", type=bool, default=True, help="also train `ignore`, with the same budget")

@@ -131,6 +131,7 @@ def train_run(
         folder,
         data.fitted,
         method=config.method,
+        options=config.options,
         model=config_to(config.model),
         seed=config.seed,
         seen=patterns_of_train,
@@ -255,7 +256,14 @@ class _Study:
     def train(self, name: str, part: str) -> tuple[Method, float, list[str]]:
         """A trained method, its seconds, and remarks."""
         self.watcher.part(f"{name} as reference" if part else name)
-        method = build_method(name, self.data.fitted, self.config.model, seed=self.config.seed, seen=self.seen)
+        method = build_method(
+            name,
+            self.data.fitted,
+            self.config.model,
+            seed=self.config.seed,
+            seen=self.seen,
+            options={} if part else self.config.options,
+        )
         loop = Loop(
             method=method,
             rows=self.data.rows["train"],

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from absentia.data.kinds import Value
+from absentia.data.memo import Memo
 
 __all__ = ["Batch", "tensors"]
 
@@ -23,12 +25,15 @@ class Batch:
         row has is missing from the mapping.
     target: long (B,) for a class, float (B, K) for labels, float (B,) for a number; None where it is not known.
     index: long (B,), row numbers in the table.
+    memo, places: what frozen networks made of the rows so far, and where these rows stand in it, long (B,).
     """
 
     presence: Tensor
     inputs: dict[str, dict[str, Tensor]]
     index: Tensor
     target: Tensor | None = None
+    memo: Memo | None = None
+    places: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -55,8 +60,33 @@ class Batch:
             kept = rows[self.presence[:, m]]
             if kept.any():
                 inputs[name] = {key: x[kept] for key, x in self.inputs[name].items()}
-        target = None if self.target is None else self.target[rows]
-        return Batch(presence=self.presence[rows], inputs=inputs, index=self.index[rows], target=target)
+        return Batch(
+            presence=self.presence[rows],
+            inputs=inputs,
+            index=self.index[rows],
+            target=None if self.target is None else self.target[rows],
+            memo=self.memo,
+            places=None if self.places is None else self.places[rows],
+        )
+
+    def recall(self, key: str, make: Callable[[Batch], Tensor], names: Sequence[str]) -> Tensor:
+        """(B, ...): what `make` gives for these rows, computed once for each row and presence, without gradient.
+
+        make: a batch to one tensor per row. It may depend on nothing but a row's present inputs and what `key`
+        names (frozen weights); what it gave before is taken from the memo.
+        """
+        if self.memo is None or self.places is None:
+            with torch.no_grad():
+                return make(self)
+        out: Tensor | None = None
+        for pattern in torch.unique(self.presence, dim=0):
+            mine = (self.presence == pattern).all(dim=1)
+            part = self.select(mine, names) if not mine.all() else self
+            make_some = partial(_made, make, part, names)
+            found = self.memo.recall((key, tuple(pattern.tolist())), self.places[mine], make_some)
+            out = found.new_zeros(len(self), *found.shape[1:]) if out is None else out
+            out = out.index_put((mine,), found.to(out.device))
+        return self.presence.new_zeros(0, dtype=torch.float32) if out is None else out
 
     def filled(self, blanks: Mapping[str, Mapping[str, Tensor]]) -> Batch:
         """Every modality present: absent inputs become a placeholder (what people do without us).
@@ -76,7 +106,13 @@ class Batch:
             inputs={m: {k: x.to(device) for k, x in tensors.items()} for m, tensors in self.inputs.items()},
             index=self.index.to(device),
             target=None if self.target is None else self.target.to(device),
+            memo=self.memo,
+            places=None if self.places is None else self.places.to(device),
         )
+
+
+def _made(make: Callable[[Batch], Tensor], batch: Batch, names: Sequence[str], wanted: Tensor) -> Tensor:
+    return make(batch if wanted.all() else batch.select(wanted, names))
 
 
 def tensors(value: Value) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ import torch
 from absentia.data.batch import Batch, tensors
 from absentia.data.kinds import Decoder, Value
 from absentia.data.kinds.base import pad
+from absentia.data.memo import Memo
 from absentia.data.schema import Schema
 from absentia.errors import BadCell, UserError
 
@@ -64,7 +65,11 @@ class Rows:
     first: int = 0
     root: Path | None = None
     bad: list[BadCellRecord] = field(default_factory=list)
+    memo: Memo = field(init=False, repr=False)
     _values: dict[tuple[str, int], Value] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.memo = Memo(len(self))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -119,6 +124,8 @@ class Rows:
             inputs=inputs,
             index=torch.from_numpy(self.index[positions]),
             target=None if self.target is None else torch.from_numpy(self.target[positions]),
+            memo=self.memo,
+            places=torch.from_numpy(positions),
         )
 
     def batches(self, size: int) -> Iterator[Batch]:

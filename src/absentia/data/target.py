@@ -72,6 +72,24 @@ class TargetCodec:
             raise UserError(f"target {target.column!r} has the range {raw.min():g} to {raw.max():g}; bring it to scale")
         return replace(codec, mean=mean, std=std)
 
+    def grown(self, cells: Sequence[Any], *, before: int, classes: Sequence[str] = ()) -> TargetCodec:
+        """The codec once these training cells have arrived: their new classes stand behind the known ones.
+
+        before: training rows so far, which the prior goes on counting.  classes: new classes by name, in their
+        order; those that no cell has yet included. A number keeps its mean and spread.
+        """
+        if self.target.kind == "number" or not cells:
+            return self
+        found = {name for cell in cells for name in _names(self.target, cell)}
+        known = self.target.classes
+        new = [*dict.fromkeys(c for c in classes if c not in known)]
+        new += sorted(found - {*known, *new}, key=_natural)
+        codec = replace(self, target=replace(self.target, classes=(*known, *new)))
+        encoded = codec.encode(cells)
+        seen = np.bincount(encoded, minlength=len(known) + len(new)) if encoded.ndim == 1 else encoded.sum(axis=0)
+        counted = np.pad(np.asarray(self.prior) * before, (0, len(new))) + seen
+        return replace(codec, prior=tuple((counted / (before + len(cells))).tolist()))
+
     def encode(self, cells: Sequence[Any]) -> npt.NDArray[Any]:
         """Cells as int64 (N,) for a class, float32 (N, K) for labels, float32 (N,) standardised for a number."""
         if self.target.kind == "number":

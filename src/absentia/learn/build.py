@@ -29,8 +29,19 @@ __all__ = ["build_method", "fitted_from", "fitted_to", "patterns_seen"]
 MOST = 8  # modalities up to which every pattern is meant
 
 
-def build_method(name: str, fitted: Fitted, model: Model, *, seed: int, seen: npt.NDArray[np.bool_]) -> Method:
-    """A fresh method; the same seed gives the same weights. `seen` is bool (P, M), see `patterns_seen`."""
+def build_method(
+    name: str,
+    fitted: Fitted,
+    model: Model,
+    *,
+    seed: int,
+    seen: npt.NDArray[np.bool_],
+    options: Mapping[str, Any] | None = None,
+) -> Method:
+    """A fresh method; the same seed gives the same weights.
+
+    `seen` is bool (P, M), see `patterns_seen`; `options` are the method's own settings.
+    """
 
     def backbone(number: int = 0) -> FusedBackbone:
         torch.manual_seed(number_of(seed, "backbone", number))
@@ -46,6 +57,7 @@ def build_method(name: str, fitted: Fitted, model: Model, *, seed: int, seen: np
             blanks=fitted.blanks(),
             seen=seen,
             dropout=model.dropout,
+            options=options or {},
         )
         return method_named(name)(parts=parts)
     finally:

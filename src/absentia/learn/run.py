@@ -48,6 +48,7 @@ def save_setup(
     fitted: Fitted,
     *,
     method: str,
+    options: Mapping[str, Any] | None = None,
     model: Mapping[str, Any],
     seed: int,
     seen: npt.NDArray[np.bool_],
@@ -59,6 +60,7 @@ def save_setup(
         "format": FORMAT,
         "absentia": __version__,
         "method": method,
+        "options": dict(options or {}),
         "model": dict(model),
         "seed": seed,
         "seen": seen.tolist(),
@@ -124,7 +126,14 @@ def _made(
     folder: RunFolder, setup: Mapping[str, Any], fitted: Fitted, name: str, part: str, learned: Mapping[str, Tensor]
 ) -> Method:
     seen = np.asarray(setup["seen"], dtype=np.bool_)
-    method = build_method(name, fitted, config_from(Model, setup["model"]), seed=setup["seed"], seen=seen)
+    method = build_method(
+        name,
+        fitted,
+        config_from(Model, setup["model"]),
+        seed=setup["seed"],
+        seen=seen,
+        options={} if part else setup["options"],
+    )
     try:
         method.restore(learned)
     except ValueError as error:

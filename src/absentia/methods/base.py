@@ -9,21 +9,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from absentia.config import config_from
 from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
+from absentia.layers.classifier import Classifier
 from absentia.layers.heads import Head, prior_scores, uncertainty_of
 from absentia.models.backbone import FusedBackbone
 
-__all__ = ["Bools", "Method", "Output", "Parts", "Stage"]
+__all__ = ["Batches", "Bools", "Method", "NoOptions", "Output", "Parts", "Stage"]
 
 Bools = npt.NDArray[np.bool_]
+Batches = Callable[[], Iterator[Batch]]
+"""All training rows of a session in order, as often as it is called."""
 
 
 def _anything(presence: Bools) -> Bools:
@@ -78,6 +82,7 @@ class Parts:
     names: the modalities in schema order.  codec: the fitted target.  backbone: makes one.
     blanks: per modality the inputs of one placeholder row (1, ...), for methods that feed placeholders.
     seen: presence patterns bool (P, M) that the training rows can be restricted to.
+    options: the method's own settings by name.
     """
 
     names: Sequence[str]
@@ -86,22 +91,40 @@ class Parts:
     blanks: Mapping[str, Mapping[str, Tensor]]
     seen: Bools
     dropout: float = 0.1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A method without settings of its own."""
 
 
 class Method(nn.Module, ABC):
     """A way of making a backbone hold when modalities are absent.
 
     feeds_placeholders: whether absent inputs are embedded as if they were there, so that absence saves nothing.
+    settles: whether what a session learned stands still from the next one on.
+    Options: its own settings, a dataclass whose every field has a default.
     """
 
     name: ClassVar[str]
     feeds_placeholders: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+    Options: ClassVar[type[Any]] = NoOptions
 
     def __init__(self, *, parts: Parts) -> None:
         super().__init__()
         self.parts = parts
+        self.options = config_from(self.Options, parts.options, "options.")
         self.register_buffer("prior", prior_scores(parts.codec))
+        self.register_buffer("taught", torch.ones(parts.codec.target.size, dtype=torch.bool), persistent=False)
         self.prior: Tensor
+        self.taught: Tensor
+
+    @property
+    def remembers(self) -> int:
+        """Training rows of earlier sessions that it wants to see again in later ones; 0: old data is gone."""
+        return 0
 
     def stages(self) -> Sequence[Stage]:
         """What is trained, one after the other; one stage with everything unless a method says otherwise."""
@@ -146,19 +169,27 @@ class Method(nn.Module, ABC):
             raise ValueError(f"{len(wrong)} tensors are missing, extra or of another shape or type, first {wrong[0]!r}")
         self.load_state_dict(dict(learned), strict=False)
 
-    def open_session(self, codec: TargetCodec) -> None:
-        """New classes arrive behind the known ones: every head grows, what was learned stays.
+    def open_session(self, codec: TargetCodec, taught: Sequence[str] | None = None) -> None:
+        """Another session: new classes arrive behind the known ones, or new data of the same classes.
 
-        A method that keeps more than heads per class, or freezes what earlier sessions learned, says so here.
+        taught: the classes that its training rows have; None means the new ones, or all where none is new.
+        Every head grows and what was learned stays. A method that keeps more than heads per class, or freezes what
+        earlier sessions learned, says so here.
         """
-        known = self.parts.codec.target.classes
-        if codec.target.classes[: len(known)] != known:
+        known, classes = self.parts.codec.target.classes, codec.target.classes
+        if classes[: len(known)] != known:
             raise ValueError("the classes of a new session come behind the known ones, in the same order")
         self.parts = replace(self.parts, codec=codec)
         self.prior = prior_scores(codec).to(self.prior)
+        taught = (classes[len(known) :] or classes) if taught is None else taught
+        flags = [name in set(taught) for name in classes] or [True] * codec.target.size
+        self.taught = torch.tensor(flags, device=self.taught.device)
         for module in self.modules():
-            if isinstance(module, Head):
+            if isinstance(module, Head | Classifier):
                 module.grow(codec)
+
+    def close_session(self, batches: Batches) -> None:
+        """A session's training has ended: compute what needs all its rows once more (means, Fisher information)."""
 
     def _with_uncertainty(self, output: Output) -> Output:
         output.uncertainty = uncertainty_of(output.scores, self.parts.codec)
