@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from absentia.data.sessions import Sessions, sessions_by_class, sessions_by_colu
 from absentia.data.table import Table
 from absentia.errors import UserError, nearest
 from absentia.evaluate.patterns import chosen_patterns
+from absentia.evaluate.stream_page import render_stream
 from absentia.evaluate.stream_scores import score_sessions
 from absentia.jobs import Quiet, Watcher, declared_schema
 from absentia.learn.arrived import Arrived, reopened, schema_for, test_rows
 from absentia.learn.prepare import Fitted, Survey, survey
 from absentia.learn.session import learn_session, policy
 from absentia.learn.stream import StreamFolder, load_state
-from absentia.stream_report import stream_report, write_stream_page
+from absentia.stream_report import looked_into, stream_report
 
 __all__ = ["learn_run", "read_stream_config", "report_of", "settings_of"]
 
@@ -53,13 +54,13 @@ def learn_run(
     """
     stream = _Stream(StreamFolder(out), config, watcher or Quiet())
     stream.begin()
-    arrived = stream.arrived(source, schema, plan)
+    arrived = dict(enumerate(stream.arrived(source, schema, plan)))
     for number in _numbers(stream.folder, config, len(arrived), session):
-        stream.learn(number, arrived[number if config.one_table else 0])
-    stream.catch_up(arrived)
+        stream.learn(number, arrived if config.one_table else {number: arrived[0]})
+    stream.catch_up(arrived if config.one_table else {})
     report = stream_report(stream.folder, config, command)
     if page:
-        write_stream_page(stream.folder, report)
+        _write_page(stream.folder, report)
     stream.folder.write_json(stream.folder.report, report)
     return report
 
@@ -88,7 +89,7 @@ def report_of(folder: StreamFolder) -> dict[str, Any]:
     if not folder.learned_sessions():
         raise UserError(f"{folder.path} holds no session")
     report = stream_report(folder, read_stream_config(folder))
-    write_stream_page(folder, report)
+    _write_page(folder, report)
     folder.write_json(folder.report, report)
     return report
 
@@ -115,6 +116,10 @@ def _numbers(folder: StreamFolder, config: StreamConfig, known: int, asked: int 
     if asked is not None and asked >= known:
         raise UserError(f"session {asked}: the table has the sessions 0 to {known - 1}")
     return iter(range(done, known) if asked is None else [asked])
+
+
+def _write_page(folder: StreamFolder, report: Mapping[str, Any]) -> None:
+    folder.write_text(folder.page, render_stream(report))
 
 
 @dataclass
@@ -164,19 +169,19 @@ class _Stream:
             for number in range(len(sessions))
         ]
 
-    def learn(self, number: int, arrived: Arrived) -> None:
-        """One session: train, write, score."""
+    def learn(self, number: int, arrived: Mapping[int, Arrived]) -> None:
+        """One of the sessions that are there: train, write, score."""
         self.watcher.part(f"session {number}")
-        learn_session(self.folder, self.config, number, arrived, self.watcher)
+        learn_session(self.folder, self.config, number, arrived[number], self.watcher)
         for note in self.folder.about(number)["notes"]:
             self.watcher.say(note)
-        self.score(number, {number: arrived})
+        self.score(number, arrived)
 
-    def catch_up(self, arrived: Sequence[Arrived]) -> None:
+    def catch_up(self, arrived: Mapping[int, Arrived]) -> None:
         """Score the sessions that an interruption left without scores."""
         for number in range(self.folder.learned_sessions()):
             if not self.folder.session(number).scores.exists():
-                self.score(number, dict(enumerate(arrived)) if self.config.one_table else {})
+                self.score(number, arrived)
 
     def score(self, number: int, arrived: Mapping[int, Arrived]) -> None:
         """Score the stream as it stands after a session on the test rows of all sessions up to it."""
@@ -186,6 +191,7 @@ class _Stream:
         patterns = chosen_patterns(state.fitted.schema.names, self.config.patterns, presence)
         scores = score_sessions(state.method, rows, patterns) if rows else []
         own = self.folder.session(number)
+        own.write_json(own.inside, looked_into(state.method, rows))
         own.write_json(own.scores, {"after": number, "sessions": scores})
 
     def _judged(self, number: int, fitted: Fitted, arrived: Mapping[int, Arrived]) -> Rows | None:

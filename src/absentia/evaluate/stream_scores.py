@@ -9,6 +9,7 @@ import numpy as np
 
 from absentia.data.rows import Rows
 from absentia.data.schema import pattern_name
+from absentia.evaluate.continual import f1_released
 from absentia.evaluate.metrics import score
 from absentia.evaluate.patterns import Answers, answer, answer_patterns
 from absentia.methods.base import Bools, Method
@@ -40,4 +41,6 @@ def _score(method: Method, rows: Rows, answers: Answers) -> dict[str, Any]:
     codec, target = method.parts.codec, rows.target[where]
     found = score(answers.probabilities, target, [rows.ids[p] for p in where], codec, interval=False)
     metrics = {name: None if value is None else float(value) for name, value in found.metrics.items()}
+    if codec.target.kind == "labels":
+        metrics["f1_released"] = f1_released(answers.probabilities, target)
     return {"n": int(np.size(where)), "score": found.score, "metrics": metrics}

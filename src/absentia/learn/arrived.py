@@ -139,7 +139,7 @@ def remarks(
         if not some:
             notes.append(f"Session {number} has no training row with {name!r}.")
     again = [name for name in taught if name in known] if number else []
-    if again and set(again) != set(known):
+    if again and set(taught) != set(known):
         stay = "; what was learned of them stays as it is" if settles else ""
         notes.append(f"Classes that come back in session {number}: {', '.join(again[:20])}{stay}.")
     if len(taught) == 1:

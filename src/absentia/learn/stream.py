@@ -6,6 +6,7 @@ session k is the first setup and the files of the sessions 0 to k, laid over one
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,22 @@ class SessionFolder(RunFolder):
     def scores(self) -> Path:
         """Scores on the rows of all sessions so far."""
         return self.path / "scores.json"
+
+    @property
+    def inside(self) -> Path:
+        """What a page shows of the method's inside."""
+        return self.path / "inside.json"
+
+    def losses(self) -> list[dict[str, Any]]:
+        """The lines of the metrics file."""
+        if not self.metrics.exists():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+
+    def steps(self) -> int:
+        """How many steps its stages took."""
+        last = {line["stage"]: line["step"] for line in self.losses() if line["event"] == "train"}
+        return sum(last.values())
 
 
 class StreamFolder(RunFolder):
