@@ -59,6 +59,35 @@ def demo(asked: Namespace) -> None:
     _run(config, asked.out or _fresh("demo"), resume=asked.resume, source=table, plan=plan)
 
 
+def learn(asked: Namespace) -> None:
+    """The command `learn`."""
+    from absentia.learn.stream import StreamFolder
+    from absentia.streams import learn_run, settings_of
+    from absentia.watch import TerminalWatcher
+
+    given = _plain(asked)
+    out, session = given.pop("run"), given.pop("session")
+    given |= {"modality": _modalities(given["modality"]), "classes": _listed(given["classes"])}
+    config = settings_of(StreamFolder(out), given)
+    console = _console()
+    with TerminalWatcher(console) as watcher:
+        report = learn_run(config, out, session=session, watcher=watcher, command=_command())
+    _show_stream(console, report, out)
+
+
+def sessions(asked: Namespace) -> None:
+    """The command `sessions`."""
+    from absentia.learn.stream import StreamFolder
+    from absentia.streams import report_of
+
+    folder, console = StreamFolder(asked.run), _console()
+    if asked.roll_back is not None:
+        aside = folder.roll_back(asked.roll_back)
+        where = f"later ones are in {aside}" if aside else "there was no later one"
+        console.print(f"session {asked.roll_back} is the latest; {where}", highlight=False, soft_wrap=True)
+    _show_stream(console, report_of(folder), asked.run)
+
+
 def evaluate(asked: Namespace) -> None:
     """The command `evaluate`."""
     import json
@@ -149,6 +178,8 @@ def compare(asked: Namespace) -> None:
 
 COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "train": train,
+    "learn": learn,
+    "sessions": sessions,
     "evaluate": evaluate,
     "predict": predict,
     "inspect": inspect,
@@ -169,6 +200,14 @@ def _run(config: RunConfig, out: str, *, resume: bool, source: Any = None, plan:
         report = train_run(config, out, resume=resume, source=source, plan=plan, watcher=watcher, command=_command())
     console.print(PatternTable(report))
     console.print(f"The run is in {out}; open {Path(out) / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _show_stream(console: Console, report: dict[str, Any], out: str) -> None:
+    """The table of sessions, and where the page is."""
+    from absentia.evaluate.stream_terminal import StreamTable
+
+    console.print(StreamTable(report))
+    console.print(f"The stream is in {out}; open {Path(out) / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _table_and_schema(
@@ -214,6 +253,11 @@ def _modalities(given: Any) -> dict[str, Any]:
             raise UserError(f"--modality {name!r} is declared twice")
         out[name] = options
     return out
+
+
+def _listed(given: Any) -> list[list[str]]:
+    """The classes of each session, from flags ("a,b") or from YAML (lists)."""
+    return [block if isinstance(block, list) else [c.strip() for c in str(block).split(",")] for block in given]
 
 
 def _plain(asked: Namespace) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from absentia.errors import UserError, nearest
 
-__all__ = ["Model", "RunConfig", "Training", "config_from", "config_to"]
+__all__ = ["Model", "RunConfig", "StreamConfig", "Training", "config_from", "config_to"]
 
 T = TypeVar("T")
 
@@ -138,6 +138,42 @@ class RunConfig:
         _one_of("on_bad", self.on_bad, ("error", "absent", "skip"))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise UserError(f"seed {self.seed!r}: must be a whole number from 0 to 2^63 - 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig(RunConfig):
+    """A stream of sessions: a run's settings, and how rows become sessions.
+
+    Without `sessions`, `by` and `classes` a table is one session.
+
+    Args:
+        sessions: so many sessions, each with its share of the classes.
+        by: column whose values are the sessions.
+        classes: the classes of each session, listed.
+        order: which classes come first where they are not listed: sorted or shuffled (by the seed).
+    """
+
+    reference: bool = False
+    sessions: int | None = None
+    by: str | None = None
+    classes: list[Any] = field(default_factory=list)
+    order: str = "sorted"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("order", self.order, ("sorted", "shuffled"))
+        if self.sessions is not None:
+            _at_least("sessions", self.sessions, 1)
+        given = [name for name in ("sessions", "by", "classes") if getattr(self, name)]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} both say what the sessions are; leave one away")
+        if any(not isinstance(block, list) for block in self.classes):
+            raise UserError(f"classes {self.classes!r}: must be a list of lists, the classes of each session")
+
+    @property
+    def one_table(self) -> bool:
+        """Whether the table holds the whole stream."""
+        return bool(self.sessions or self.by or self.classes)
 
 
 def config_from(kind: type[T], given: Mapping[str, Any], where: str = "") -> T:

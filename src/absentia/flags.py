@@ -49,6 +49,33 @@ def _train(parser: ArgumentParser) -> None:
     parser.add_class_arguments(Training, "training")
 
 
+def _learn(parser: ArgumentParser) -> None:
+    """Learn sessions one after the other. New classes or new data arrive, and the old data is gone."""
+    parser.add_argument("run", type=str, help="folder of the stream; begun if it is not there, else it goes on")
+    parser.add_argument("table", type=str | None, nargs="?", help="the next session, or with the flags below all")
+    _add_config(parser)
+    _add_schema(parser)
+    parser.add_argument("--sessions", type=int | None, help="the table is so many sessions of equally many classes")
+    parser.add_argument("--by", type=str | None, help="the table is a stream: every value of this column is a session")
+    parser.add_argument("--classes", action="append", default=[], help="A,B,...: classes of a session, repeatable")
+    parser.add_argument("--order", type=str, default="sorted", help="classes come sorted, or shuffled by the seed")
+    parser.add_argument("--session", type=int | None, help="learn only this one, which must be the next")
+    parser.add_argument("--method", type=str, default="rebq", help="how to learn")
+    parser.add_argument("--options", type=dict[str, Any], default={}, help="the method's own, --options.NAME VALUE")
+    parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
+    parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument("--patterns", type=list[str], default=[], help="patterns to score, as [image,image+text]")
+    parser.add_class_arguments(Model, "model")
+    parser.add_class_arguments(Training, "training")
+
+
+def _sessions(parser: ArgumentParser) -> None:
+    """List the sessions of a stream, or go back to an earlier one."""
+    parser.add_argument("run", type=str, help="folder of the stream")
+    parser.add_argument("--roll_back", type=int | None, help="make this session the latest; later ones are set aside")
+
+
 def _evaluate(parser: ArgumentParser) -> None:
     """Score a finished run again, or on another table."""
     parser.add_argument("run", type=str, help="run folder")
@@ -135,6 +162,8 @@ def _add_run(parser: ArgumentParser) -> None:
 
 BUILDERS: dict[str, Callable[[ArgumentParser], None]] = {
     "train": _train,
+    "learn": _learn,
+    "sessions": _sessions,
     "evaluate": _evaluate,
     "predict": _predict,
     "inspect": _inspect,

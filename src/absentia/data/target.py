@@ -16,7 +16,7 @@ from absentia.data.kinds.base import shown
 from absentia.data.schema import Target
 from absentia.errors import UserError, nearest
 
-__all__ = ["TargetCodec", "is_known"]
+__all__ = ["TargetCodec", "class_names", "is_known"]
 
 FARTHEST = 1e6  # standard deviations; float32 holds what is nearer
 LARGEST_LOG = 709.0  # of the largest float
@@ -90,13 +90,20 @@ class TargetCodec:
         counted = np.pad(np.asarray(self.prior) * before, (0, len(new))) + seen
         return replace(codec, prior=tuple((counted / (before + len(cells))).tolist()))
 
-    def encode(self, cells: Sequence[Any]) -> npt.NDArray[Any]:
-        """Cells as int64 (N,) for a class, float32 (N, K) for labels, float32 (N,) standardised for a number."""
+    def encode(self, cells: Sequence[Any], *, strict: bool = True) -> npt.NDArray[Any]:
+        """Cells as int64 (N,) for a class, float32 (N, K) for labels, float32 (N,) standardised for a number.
+
+        Raises `UserError` for a class or label that is not known; with `strict` off such a label counts as not there.
+        """
         if self.target.kind == "number":
             learned = [(self._float(c) - self.mean) / self.std for c in cells]
             return np.clip(np.asarray(learned, dtype=np.float64), -FARTHEST, FARTHEST).astype(np.float32)
         position = {name: i for i, name in enumerate(self.target.classes)}
-        rows = [[self._position(position, name) for name in _names(self.target, c)] for c in cells]
+        heard = strict or self.target.kind == "class"
+        rows = [
+            [self._position(position, name) for name in _names(self.target, c) if heard or name in position]
+            for c in cells
+        ]
         if self.target.kind == "class":
             return np.asarray([row[0] for row in rows], dtype=np.int64)
         out = np.zeros((len(cells), len(position)), dtype=np.float32)
@@ -143,6 +150,13 @@ class TargetCodec:
 def is_known(cell: Any) -> bool:
     """Whether a target cell has a value (None and NaN have none, infinity neither)."""
     return math.isfinite(cell) if isinstance(cell, float | np.floating | Decimal) else cell is not None
+
+
+def class_names(cell: Any) -> list[str]:
+    """The class or the labels of a cell as texts; none for an unknown one."""
+    if isinstance(cell, LISTS):
+        return sorted({_name(c) for c in cell if is_known(c)})
+    return [_name(cell)] if is_known(cell) else []
 
 
 def _names(target: Target, cell: Any) -> list[str]:

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from absentia.data.target import TargetCodec
 
-__all__ = ["Scores", "goodness_sign", "main_metric", "resampled_interval", "score"]
+__all__ = ["Scores", "goodness_sign", "macro_f1", "main_metric", "resampled_interval", "score"]
 
 Array = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -94,19 +94,17 @@ def _statistic(answers: Array, target: npt.NDArray[np.generic], codec: TargetCod
 def _class(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec) -> dict[str, float | None]:
     classes = np.arange(answers.shape[1])
     predicted = answers.argmax(axis=1)
-    counts = _counts(predicted[:, None] == classes, np.asarray(target)[:, None] == classes)
     return {
         "accuracy": float((predicted == target).mean()),
-        "macro_f1": _defined(_macro_f1(*(part.sum(axis=0)[None] for part in counts))[0]),
+        "macro_f1": macro_f1(predicted[:, None] == classes, np.asarray(target)[:, None] == classes),
         "auroc": _auroc(answers, np.asarray(target)[:, None] == classes),
     }
 
 
 def _labels(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec) -> dict[str, float | None]:
     truth = np.asarray(target) > 0.5
-    counts = _counts(answers >= 0.5, truth)
     return {
-        "macro_f1": _defined(_macro_f1(*(part.sum(axis=0)[None] for part in counts))[0]),
+        "macro_f1": macro_f1(answers >= 0.5, truth),
         "accuracy": float(((answers >= 0.5) == truth).mean()),
         "auroc": _auroc(answers, truth),
     }
@@ -127,6 +125,11 @@ def _counts(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> t
     """Per row and class whether it is a true positive, a false positive, a false negative: (n, K) each."""
     hit = (predicted & truth).astype(np.float64)
     return hit, (predicted & ~truth).astype(np.float64), (~predicted & truth).astype(np.float64)
+
+
+def macro_f1(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float | None:
+    """The mean F1 over those of K classes that occur in truth or answer, both (n, K); None where none does."""
+    return _defined(_macro_f1(*(part.sum(axis=0)[None] for part in _counts(predicted, truth)))[0])
 
 
 def _macro_f1(hit: Array, extra: Array, missed: Array) -> Array:

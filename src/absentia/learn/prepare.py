@@ -27,7 +27,7 @@ from absentia.data.target import TargetCodec, is_known
 from absentia.errors import UserError
 from absentia.models.encoders.pretrained import FrozenEncoder, PretrainedEncoder
 
-__all__ = ["Fitted", "Prepared", "Survey", "prepare", "rows_of", "survey"]
+__all__ = ["Fitted", "Prepared", "Survey", "fitted_on", "prepare", "rows_of", "survey"]
 
 Bools = npt.NDArray[np.bool_]
 Advance = Callable[[str, int, int], object]
@@ -141,6 +141,14 @@ def prepare(
         if name == "train":
             _check_readable(rows[name])
     return Prepared(fitted=fitted, rows=rows, plan=plan, notes=notes)
+
+
+def fitted_on(table: Table, schema: Schema, seen: Survey) -> tuple[Fitted, list[str]]:
+    """What the training rows of a survey teach before any method learns, and remarks for the report."""
+    known = np.asarray([is_known(cell) for cell in seen.target])
+    schema, presence, notes = _learnable(schema, seen.presence, seen, known)
+    train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
+    return _fit(table, schema, train, presence[train], seen), notes
 
 
 def rows_of(

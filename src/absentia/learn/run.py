@@ -20,9 +20,10 @@ from absentia.errors import UserError
 from absentia.learn.build import build_method, fitted_from, fitted_to
 from absentia.learn.folder import RunFolder, load_tensors, save_tensors
 from absentia.learn.prepare import Fitted
+from absentia.learn.stream import StreamFolder, load_state
 from absentia.methods.base import Method
 
-__all__ = ["Run", "load_run", "read_config", "save_method", "save_setup"]
+__all__ = ["Run", "counted", "load_run", "read_config", "save_method", "save_setup"]
 
 FORMAT = 1
 
@@ -64,7 +65,7 @@ def save_setup(
         "model": dict(model),
         "seed": seed,
         "seen": seen.tolist(),
-        "train_presence": _counted(train_presence),
+        "train_presence": counted(train_presence),
         "plan_sha256": plan_sha256,
         **fitted_to(fitted),
     }
@@ -85,6 +86,10 @@ def load_run(path: str | Path) -> Run:
     setup = folder.read_json(folder.schema)
     if setup.get("format") != FORMAT:
         raise UserError(f"{folder.schema} has format {setup.get('format')!r}; this version reads {FORMAT}")
+    stream = StreamFolder(path)
+    if stream.sessions.is_dir():
+        state = load_state(stream)
+        return Run(folder=stream, setup=state.setup, fitted=state.fitted, method=state.method, reference=None)
     parts = {"": str(setup.get("method"))} | ({"reference": "ignore"} if folder.weights("reference").exists() else {})
     learned = {part: _learned(folder, setup, name, part) for part, name in parts.items()}  # a changed setup ends here
     fitted = fitted_from(setup)
@@ -108,7 +113,8 @@ def fingerprint(setup: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()
 
 
-def _counted(presence: npt.NDArray[np.bool_]) -> list[Any]:
+def counted(presence: npt.NDArray[np.bool_]) -> list[Any]:
+    """Presence bool (N, M) as its different rows, each with how often it is there."""
     patterns, counts = np.unique(presence, axis=0, return_counts=True)
     return [list(pair) for pair in zip(patterns.tolist(), counts.tolist(), strict=True)]
 

@@ -191,6 +191,18 @@ class Method(nn.Module, ABC):
     def close_session(self, batches: Batches) -> None:
         """A session's training has ended: compute what needs all its rows once more (means, Fisher information)."""
 
+    def remarks(self, presence: Bools) -> list[str]:
+        """What a person should know before the method trains on rows with this presence, bool (N, M)."""
+        return []
+
+    def reconstructions(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of rows that have everything: per modality what it truly says and what stands in for it, (n, D) each."""
+        return {}
+
+    def usage(self, batch: Batch) -> dict[str, Tensor]:
+        """Per pool of components how much those of each session have a say in these rows' answers, (S,)."""
+        return {}
+
     def _with_uncertainty(self, output: Output) -> Output:
         output.uncertainty = uncertainty_of(output.scores, self.parts.codec)
         return output
