@@ -224,6 +224,8 @@ def _table_and_schema(
     def say(line: str) -> None:
         console.print(f"· {line}", highlight=False, markup=False)
 
+    for note in table.notes:
+        say(note)
     return table, declared_schema(config, table, say, need_target=need_target)
 
 

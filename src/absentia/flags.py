@@ -109,6 +109,8 @@ def _mask(parser: ArgumentParser) -> None:
     parser.add_argument("table", type=str | None, nargs="?", help="file, folder or hub name of the table")
     _add_config(parser)
     _add_schema(parser)
+    parser.add_argument("--eta", type=float | None, help="share of rows that lack one modality, in every split")
+    parser.add_argument("--absent", type=str | None, help="what those of --eta lack: a modality, or both (any), evenly")
     parser.add_argument("--p_absent", action="append", default=[], help="MODALITY=RATE, repeatable")
     parser.add_argument("--p_incomplete", type=float | None, help="share of rows that lack something")
     parser.add_argument("--composition", action="append", default=[], help="what remains of those, PATTERN=WEIGHT")

@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from absentia.config import config_from
 from absentia.data.absence import MaskPlan
 from absentia.data.absence_check import Check
+from absentia.data.absence_protocols import eta
 from absentia.data.absence_rules import Rule
 from absentia.data.schema import Schema
 from absentia.data.table import Table
@@ -24,7 +25,7 @@ Rates = Mapping[str, Mapping[str, Any]]
 
 def draw_plan(table: Table, schema: Schema, asked: Mapping[str, Any]) -> tuple[MaskPlan, Rates]:
     """A plan for a table's rows, and asked, planned and realised rates by split."""
-    rules = rules_from(asked)
+    rules = rules_from(asked, schema.names)
     seen = survey(table, schema)
     splits = seen.split.tolist()
     rules = {split: rule for split, rule in rules.items() if split in set(splits)}
@@ -41,8 +42,10 @@ def draw_plan(table: Table, schema: Schema, asked: Mapping[str, Any]) -> tuple[M
     return plan, plan.realised(seen.ids, seen.presence, splits)
 
 
-def rules_from(asked: Mapping[str, Any]) -> dict[str, Rule]:
-    """A rule for each split, from `rules` (YAML) or from the flags of one rule and its `parts`."""
+def rules_from(asked: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Rule]:
+    """A rule for each split, from `rules` (YAML), from `eta`, or from the flags of one rule; for its `parts`."""
+    if asked["eta"] is not None or asked["absent"] is not None:
+        return dict.fromkeys(asked["parts"], _eta(asked, modalities))
     if asked["rules"]:
         return {str(split): config_from(Rule, rule, f"rules.{split}.") for split, rule in asked["rules"].items()}
     rule = Rule(
@@ -56,6 +59,18 @@ def rules_from(asked: Mapping[str, Any]) -> dict[str, Rule]:
         allow_empty=asked["allow_empty"],
     )
     return {part: rule for part in asked["parts"]}
+
+
+def _eta(asked: Mapping[str, Any], modalities: Sequence[str]) -> Rule:
+    """The protocol of η, which says everything about a rule."""
+    if asked["eta"] is None:
+        raise UserError("--absent says what the rows of --eta lack; say --eta RATIO too")
+    others = ("rules", "p_absent", "p_incomplete", "composition", "pattern", "depends_on")
+    given = [name for name in others if asked[name] or asked[name] == 0]
+    given += ["mechanism"] if asked["mechanism"] != "mcar" else []
+    if given:
+        raise UserError(f"--eta is a protocol of its own: leave --{given[0]} out, or say the rates without --eta")
+    return eta(asked["eta"], absent=asked["absent"] or "both", modalities=modalities)
 
 
 def rates_table(rates: Rates) -> RichTable:

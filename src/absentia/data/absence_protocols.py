@@ -18,16 +18,20 @@ from absentia.errors import UserError, nearest
 
 __all__ = ["bernoulli", "eta"]
 
+EVENLY = ("both", "any")
+
 
 def eta(ratio: float, *, absent: str = "both", modalities: Sequence[str]) -> Rule:
     """The missing ratio η: this share of rows lacks `absent`, or with "both" one modality each, evenly.
 
+    With more than two modalities "both" reads better as "any"; they are the same.
+
     >>> eta(0.6, modalities=("text", "image")).asked(("text", "image"))["patterns"]
     {'text+image': 0.4, 'image': 0.3, 'text': 0.3}
     """
-    if absent != "both" and absent not in modalities:
-        raise UserError(f"unknown modality {absent!r}; {nearest(absent, ['both', *modalities])}")
-    lost = list(modalities) if absent == "both" else [absent]
+    if absent not in (*EVENLY, *modalities):
+        raise UserError(f"unknown modality {absent!r}; {nearest(absent, [*EVENLY, *modalities])}")
+    lost = [absent] if absent in modalities else list(modalities)
     remain = [pattern_name(modalities, [name != gone for name in modalities]) for gone in lost]
     return Rule(p_incomplete=ratio, composition=dict.fromkeys(remain, 1.0))
 

@@ -36,12 +36,15 @@ class Table:
     """Rows of one or several data sets, in their order; with several splits, a column `split` names them.
 
     name: for messages.  root: the folder that relative paths in cells start from, or None.
+    notes: what a reader of its scores has to know.
     columns: storage type by column name.  class_names: what the whole numbers of a ClassLabel column mean.
     streaming: rows can only be read in order.
     """
 
-    def __init__(self, parts: Sequence[Part], *, name: str, root: Path | None = None) -> None:
-        self.name, self.root = name, root
+    def __init__(
+        self, parts: Sequence[Part], *, name: str, root: Path | None = None, notes: Sequence[str] = ()
+    ) -> None:
+        self.name, self.root, self.notes = name, root, tuple(notes)
         self._parts = [_raw(part) for part in parts]
         self.streaming = any(isinstance(part.dataset, datasets.IterableDataset) for part in parts)
         self._features = [_features(part, name) for part in parts]

@@ -137,7 +137,7 @@ def prepare(
         presence = plan.apply(seen.ids, presence, list(seen.split))
     known = np.asarray([is_known(cell) for cell in seen.target] if schema.target else np.ones(len(seen.ids), bool))
     schema, presence, notes = _learnable(schema, presence, seen, known)
-    notes += _notes_on(known, presence, seen)
+    notes = [*table.notes, *notes, *_notes_on(known, presence, seen)]
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
     fitted = fitted or _fit(table, schema, train, presence[train], seen, backbone)
     rows = {}
