@@ -55,3 +55,34 @@ ROWS: dict[str, list[str]] = {
     "missing-aware": ["--method", "missing-aware", *FROZEN],
     "joint": ["--method", "joint"],
 }
+
+# Parts of RebQ switched on or off, each beside `rebq` as it is.
+ABLATIONS: dict[str, list[str]] = {
+    "rebq first": ["--options.reads", "first"],
+    "rebq several": ["--options.several", "true"],
+    "rebq orthogonal": ["--options.orthogonal", "0.1"],
+    "rebq softmax": ["--options.selection", "softmax"],
+    "rebq top": ["--options.selection", "top"],
+    "rebq placeholder": ["--options.absent", "placeholder"],
+}
+ROWS |= {name: [*ROWS["rebq"], *flags] for name, flags in ABLATIONS.items()}
+
+
+def main() -> None:
+    """Backbones and streams first, then every training that was asked for, and their means."""
+    asked = _asked()
+    jobs = [(t, r, s) for t in asked.tables for s in range(asked.seeds) for r in asked.rows]
+    encoders = encoder_folders(asked.encoder, data_folder(asked.data))
+    asked.work.mkdir(parents=True, exist_ok=True)
+    streams = {t: prepared_streams(t, asked.work, data_folder(asked.data)) for t in asked.tables}
+    backbones = {t: _pretrained(t, streams[t], asked, encoders) for t in asked.tables}
+    with ThreadPoolExecutor(asked.workers) as pool:
+        rows = list(pool.map(lambda job: _learned(*job, asked, streams[job[0]], backbones[job[0]]), jobs))
+    summary = [_over_seeds(t, r, rows) for t in asked.tables for r in asked.rows]
+    path = write(f"continual-{asked.name}", rows + summary, range(asked.seeds), asked.out)
+    for line in summary:
+        print(_said(line))
+    if asked.record:
+        for table in asked.tables:
+            figures = [_said(line) for line in summary if line["table"] == table]
+            record(f"continual learning on {table}, 70 % of rows incomplete", figures, range(asked.seeds), path)
