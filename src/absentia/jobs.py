@@ -34,6 +34,7 @@ from absentia.evaluate.examples import examples
 from absentia.evaluate.patterns import chosen_patterns, validate
 from absentia.evaluate.report import render
 from absentia.evaluate.scoring import score_patterns, split_summary
+from absentia.learn.backbones import open_backbone
 from absentia.learn.build import build_method, fitted_from, patterns_seen
 from absentia.learn.folder import RunFolder
 from absentia.learn.loop import Listener, Loop, Validation
@@ -104,7 +105,10 @@ def train_run(
         return folder.read_json(folder.report)
     known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
     on_bad: OnBad = config.on_bad  # type: ignore[assignment]
-    data = prepare(table, schema, plan=plan, on_bad=on_bad, advance=watcher.reading, seen=seen, fitted=known)
+    backbone = open_backbone(config.model.backbone) if config.model.backbone and not known else None
+    data = prepare(
+        *(table, schema), plan=plan, on_bad=on_bad, advance=watcher.reading, seen=seen, fitted=known, backbone=backbone
+    )
     for note in data.notes:
         watcher.say(note)
     patterns_of_train = patterns_seen(data.rows["train"].presence)
@@ -298,6 +302,7 @@ def _report(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {"evaluate": round(time.monotonic() - started, 2)},
         "config": config_to(config),
+        "backbone": data.fitted.backbone.describe() if data.fitted.backbone else None,
     }
 
 

@@ -10,19 +10,15 @@ import numpy.typing as npt
 import torch
 
 from absentia.config import Model
-from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.data.schema import Schema
 from absentia.data.target import TargetCodec
-from absentia.errors import UserError
 from absentia.layers.subsets import all_patterns
+from absentia.learn.backbones import blank_backbone, known_encoders, restored_decoder, same_backbone
 from absentia.learn.draws import number_of
-from absentia.learn.prepare import Fitted, frozen_encoders
+from absentia.learn.prepare import NO_TARGET, Fitted
 from absentia.methods import method_named
 from absentia.methods.base import Method, Parts
 from absentia.models.backbone import FusedBackbone
-from absentia.models.encoders import Embedder, embedder_for
-from absentia.models.encoders.pretrained import FeatureEmbedder, PretrainedEncoder, TunedEmbedder
-from absentia.models.fused import FusedTransformer
 
 __all__ = ["build_method", "fitted_from", "fitted_to", "patterns_seen"]
 
@@ -44,9 +40,13 @@ def build_method(
     """
 
     def backbone(number: int = 0) -> FusedBackbone:
+        if fitted.backbone is not None:
+            return fitted.backbone.build(fitted.schema, freeze=model.freeze, dropout=model.dropout)
         torch.manual_seed(number_of(seed, "backbone", number))
-        return _backbone(fitted, model)
+        return blank_backbone(fitted.schema, fitted.decoders, fitted.encoders, model)
 
+    if (model.backbone is None) != (fitted.backbone is None):
+        raise ValueError("the rows were prepared for another backbone than model.backbone")
     state = torch.get_rng_state()
     try:
         torch.manual_seed(number_of(seed, "method", name))
@@ -76,53 +76,24 @@ def patterns_seen(presence: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def fitted_to(fitted: Fitted) -> dict[str, Any]:
-    """What was fitted as JSON, with the fingerprints of pretrained encoders."""
+    """What was fitted as JSON, with the fingerprints of pretrained encoders and of a pretrained backbone."""
     return {
         "schema": fitted.schema.to_json(),
         "target": fitted.codec.to_json(),
         "decoders": {name: decoder.state() for name, decoder in fitted.decoders.items()},
         "encoders": {name: frozen.encoder.fingerprint() for name, frozen in fitted.encoders.items()},
+        "backbone": fitted.backbone.describe() if fitted.backbone else None,
     }
 
 
 def fitted_from(state: Mapping[str, Any]) -> Fitted:
-    """What `fitted_to` described; raises `UserError` when a pretrained encoder is not the one of the run."""
+    """What `fitted_to` described; raises `UserError` when something pretrained is not that of the run."""
     schema = Schema.from_json(state["schema"])
-    assert schema.target is not None
-    decoders = {}
-    for name, kind in schema.modalities.items():
-        saved = state["decoders"][name]
-        pretrained = "pretrained" in saved
-        decoders[name] = (
-            PretrainedDecoder(kind=kind.kind, source=saved["pretrained"]) if pretrained else kind.restore(saved)
-        )
-    encoders = frozen_encoders(schema, decoders)
-    for name, frozen in encoders.items():
-        if frozen.encoder.fingerprint() != state["encoders"].get(name):
-            raise UserError(
-                f"encoder {frozen.encoder.source!r} of {name!r} has changed since the run was trained; "
-                "put the old one back, or train again"
-            )
-    codec = TargetCodec.from_json(schema.target, state["target"])
+    codec = TargetCodec.from_json(schema.target, state["target"]) if schema.target else NO_TARGET
+    if state.get("backbone"):
+        backbone = same_backbone(state["backbone"])
+        decoders, encoders = backbone.fitted_for(schema)
+        return Fitted(schema=schema, codec=codec, decoders=decoders, encoders=encoders, backbone=backbone)
+    decoders = {name: restored_decoder(kind, state["decoders"][name]) for name, kind in schema.modalities.items()}
+    encoders = known_encoders(schema, decoders, state["encoders"], "the run was trained")
     return Fitted(schema=schema, codec=codec, decoders=decoders, encoders=encoders)
-
-
-def _backbone(fitted: Fitted, model: Model) -> FusedBackbone:
-    embedders = {name: _embedder(name, fitted, model.width) for name in fitted.schema.names}
-    transformer = FusedTransformer(
-        width=model.width,
-        depth=model.depth,
-        heads=model.heads,
-        mlp=model.mlp * model.width,
-        dropout=model.dropout,
-    )
-    return FusedBackbone(embedders=embedders, transformer=transformer)
-
-
-def _embedder(name: str, fitted: Fitted, width: int) -> Embedder:
-    decoder = fitted.decoders[name]
-    if name in fitted.encoders:
-        return FeatureEmbedder(width=width, features=fitted.encoders[name].encoder.width)
-    if isinstance(decoder, PretrainedDecoder):
-        return TunedEmbedder(width=width, encoder=PretrainedEncoder(kind=decoder.kind, source=decoder.source))
-    return embedder_for(decoder, width=width)

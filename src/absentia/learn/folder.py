@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from absentia.errors import UserError
 
-__all__ = ["RunFolder", "load_tensors", "save_tensors"]
+__all__ = ["RunFolder", "load_tensors", "save_tensors", "sha256_of"]
 
 FORMAT = "absentia-run-1"
 
@@ -142,3 +143,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if about.get("format") != FORMAT:
         raise UserError(f"{path} was not written by this version of absentia")
     return tensors, about
+
+
+def sha256_of(folder: Path, names: Sequence[str]) -> str:
+    """One hash of those of the named files that are in a folder."""
+    digest = hashlib.sha256()
+    for name in names:
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                digest.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -20,18 +20,21 @@ from absentia.data.kinds.base import pad
 from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.data.presence import natural_presence
 from absentia.data.rows import OnBad, Rows, Transform, present_cells
-from absentia.data.schema import Schema
+from absentia.data.schema import Schema, Target
 from absentia.data.splits import SPLITS, assign_splits
 from absentia.data.table import Table
 from absentia.data.target import TargetCodec, is_known
 from absentia.errors import UserError
+from absentia.learn.pretrained import Pretrained
 from absentia.models.encoders.pretrained import FrozenEncoder, PretrainedEncoder
 
-__all__ = ["Fitted", "Prepared", "Survey", "fitted_on", "prepare", "rows_of", "survey"]
+__all__ = ["NO_TARGET", "Fitted", "Prepared", "Survey", "fitted_on", "prepare", "rows_of", "survey"]
 
 Bools = npt.NDArray[np.bool_]
 Advance = Callable[[str, int, int], object]
 """Hears (what, rows done, rows in all)."""
+NO_TARGET = TargetCodec(target=Target(column="", kind="number"), prior=(0.0,))
+"""Stands where a target would, in a training that has none."""
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -43,12 +46,14 @@ class Fitted:
     """All that was learned before the method: what turns any table of this schema into batches and scores.
 
     encoders: frozen pretrained encoders by modality; their features replace the decoded values.
+    backbone: the pretrained backbone that all this came with, where there is one.
     """
 
     schema: Schema
     codec: TargetCodec
     decoders: Mapping[str, Decoder]
     encoders: Mapping[str, FrozenEncoder] = field(default_factory=dict)
+    backbone: Pretrained | None = None
 
     def blanks(self) -> dict[str, dict[str, Tensor]]:
         """Per modality the inputs of one placeholder row."""
@@ -116,39 +121,44 @@ def prepare(
     advance: Advance = _silent,
     seen: Survey | None = None,
     fitted: Fitted | None = None,
+    backbone: Pretrained | None = None,
+    splits: Sequence[str] = SPLITS,
 ) -> Prepared:
     """Everything before the first step.
 
     seen: the table's survey where the caller has it already.  fitted: what an interrupted run has fitted.
+    backbone: a pretrained one, which knows how its modalities are read.  splits: those to read.
+    A schema without a target makes every row a known one.
     """
-    assert schema.target is not None
     seen = seen or survey(table, schema)
     presence = seen.presence
     if plan is not None:
         plan = plan.ordered(schema.names)
         presence = plan.apply(seen.ids, presence, list(seen.split))
-    known = np.asarray([is_known(cell) for cell in seen.target])
+    known = np.asarray([is_known(cell) for cell in seen.target] if schema.target else np.ones(len(seen.ids), bool))
     schema, presence, notes = _learnable(schema, presence, seen, known)
     notes = [*table.notes, *notes, *_notes_on(known, presence, seen)]
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
-    fitted = fitted or _fit(table, schema, train, presence[train], seen)
+    fitted = fitted or _fit(table, schema, train, presence[train], seen, backbone)
     rows = {}
-    for name in SPLITS:
+    for name in splits:
         index = np.flatnonzero((seen.split == name) & known)
         part = _rows(table.take, fitted, index, presence[index], [seen.ids[i] for i in index], table.root)
-        part.target = fitted.codec.encode([seen.target[i] for i in index])
+        part.target = fitted.codec.encode([seen.target[i] for i in index]) if schema.target else None
         rows[name] = _read(part, on_bad, name, advance)
         if name == "train":
             _check_readable(rows[name])
     return Prepared(fitted=fitted, rows=rows, plan=plan, notes=notes)
 
 
-def fitted_on(table: Table, schema: Schema, seen: Survey) -> tuple[Fitted, list[str]]:
+def fitted_on(
+    table: Table, schema: Schema, seen: Survey, backbone: Pretrained | None = None
+) -> tuple[Fitted, list[str]]:
     """What the training rows of a survey teach before any method learns, and remarks for the report."""
     known = np.asarray([is_known(cell) for cell in seen.target])
     schema, presence, notes = _learnable(schema, seen.presence, seen, known)
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
-    return _fit(table, schema, train, presence[train], seen), [*table.notes, *notes]
+    return _fit(table, schema, train, presence[train], seen, backbone), [*table.notes, *notes]
 
 
 def rows_of(
@@ -187,11 +197,21 @@ def frozen_encoders(schema: Schema, decoders: Mapping[str, Decoder]) -> dict[str
     return out
 
 
-def _fit(table: Table, schema: Schema, index: npt.NDArray[np.int64], presence: Bools, seen: Survey) -> Fitted:
+def _fit(
+    table: Table,
+    schema: Schema,
+    index: npt.NDArray[np.int64],
+    presence: Bools,
+    seen: Survey,
+    backbone: Pretrained | None,
+) -> Fitted:
     """Everything that is learned from the training rows before a method is."""
-    assert schema.target is not None
-    codec = TargetCodec.fit(schema.target, [seen.target[i] for i in index])
-    schema = replace(schema, target=codec.target)
+    codec = TargetCodec.fit(schema.target, [seen.target[i] for i in index]) if schema.target else NO_TARGET
+    schema = replace(schema, target=codec.target if schema.target else None)
+    if backbone is not None:
+        schema = backbone.adopt(schema)
+        decoders, encoders = backbone.fitted_for(schema)
+        return Fitted(schema=schema, codec=codec, decoders=decoders, encoders=encoders, backbone=backbone)
     ids = [seen.ids[i] for i in index]
     train = Rows(take=table.take, schema=schema, decoders={}, index=index, presence=presence, ids=ids, keep=0)
     decoders = {name: _decoder(train, name, table) for name in schema.names}
@@ -252,12 +272,11 @@ def _target_cells(chunk: pa.Table, schema: Schema, table: Table) -> list[Any]:
 
 def _learnable(schema: Schema, presence: Bools, seen: Survey, known: Bools) -> tuple[Schema, Bools, list[str]]:
     """Without the modalities that no training row has: nothing can be learned about them."""
-    assert schema.target is not None
     train = seen.split == "train"
     if not train.any():
         raise UserError(f"no row is for training: column {schema.split!r} marks none as 'train'")
     train = train & known
-    if not train.any():
+    if schema.target and not train.any():
         raise UserError(f"target {schema.target.column!r}: no training row has a value")
     if not presence[train].any():
         raise UserError("no training row has anything present; look at the table with absentia inspect")

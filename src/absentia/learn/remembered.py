@@ -42,7 +42,10 @@ def chosen_rows(cells: Sequence[Any], ids: Sequence[str], most: int, classes: Se
 
 
 def keep_rows(path: Path, rows: Rows, positions: Ints, cells: Sequence[Any]) -> None:
-    """Write some rows as a Parquet file: their modalities' columns (null where absent), id and target."""
+    """Write some rows as a Parquet file: their modalities' columns (null where absent), id and target.
+
+    cells: the target of every row, as it stands in the table.
+    """
     table = rows.take(rows.index[positions])
     columns: dict[str, Any] = {}
     for m, name in enumerate(rows.schema.names):

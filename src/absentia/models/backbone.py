@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from absentia.data.batch import Batch
 from absentia.layers.naming import module_key
-from absentia.models.encoders.base import Embedder
 from absentia.models.fused import FusedTransformer, Prompts, Segment
 
 __all__ = ["FusedBackbone", "Represented"]
@@ -30,8 +29,9 @@ class Represented:
 class FusedBackbone(nn.Module):
     """Embedders by modality (in schema order) and the transformer that their tokens meet in."""
 
-    def __init__(self, *, embedders: Mapping[str, Embedder], transformer: FusedTransformer) -> None:
+    def __init__(self, *, embedders: Mapping[str, nn.Module], transformer: FusedTransformer) -> None:
         super().__init__()
+        self.frozen = False
         self.names = list(embedders)
         self.embedders = nn.ModuleDict({module_key(name): e for name, e in embedders.items()})
         self.transformer = transformer
@@ -44,6 +44,17 @@ class FusedBackbone(nn.Module):
     def embedder(self, name: str) -> nn.Module:
         """The embedder of a modality."""
         return self.embedders[module_key(name)]
+
+    def freeze(self) -> FusedBackbone:
+        """From now on nothing in it learns, and nothing is dropped in training either: a row's answer is settled."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> FusedBackbone:
+        """Training mode, unless it is frozen."""
+        super().train(mode and not self.frozen)
+        return self
 
     def segments(self, batch: Batch) -> dict[str, Segment]:
         """The tokens of the modalities that are there, in schema order; absent ones contribute none."""

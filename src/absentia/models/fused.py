@@ -105,6 +105,18 @@ class FusedTransformer(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02 / math.sqrt(branches) if writes else 0.02)
                 nn.init.zeros_(module.bias)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Width, depth, heads and hidden units."""
+        first = self.blocks[0]
+        assert isinstance(first, Block)
+        return {
+            "width": self.width,
+            "depth": len(self.blocks),
+            "heads": self.heads,
+            "mlp": first.widen.out_features,
+        }
+
     def forward(
         self,
         segments: Sequence[Segment],

@@ -14,21 +14,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import ViltConfig
 
 from absentia.errors import UserError
+from absentia.models.checkpoints import FILES, checkpoint_folder
 from absentia.models.encoders.vilt import ViltImageEmbedder, ViltTextEmbedder
 from absentia.models.fused import Block, FusedTransformer
 from absentia.models.vilt_names import backbone_of, from_theirs, to_theirs
 
 __all__ = ["Vilt", "ViltImageEmbedder", "ViltTextEmbedder", "build_vilt", "from_vilt", "save_vilt"]
 
-FILES = ("config.json", "model.safetensors")
 BERT_CLS = 101
 
 
@@ -104,14 +102,7 @@ def save_vilt(vilt: Vilt, folder: str | Path) -> None:
 
 def _folder(source: str | Path, revision: str | None) -> Path:
     """The folder of a checkpoint, fetched from the hub if it is not one already."""
-    folder = Path(source)
-    if not folder.is_dir():
-        try:
-            wanted = [*FILES, "vocab.txt", "tokenizer.json"]
-            folder = Path(snapshot_download(str(source), revision=revision, allow_patterns=wanted))
-        except (OSError, HFValidationError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise UserError(f"{source}: neither a folder nor to be had from the hub: {first}") from None
+    folder = checkpoint_folder(source, revision)
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         raise UserError(
