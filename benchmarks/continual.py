@@ -10,18 +10,25 @@ patterns drawn evenly, with a new draw of masks and weights for each seed. Test 
 and chose nothing.
 
 How to read it: `average_last` is the mean accuracy over all sessions' test rows after the last session,
-`forgetting_first` what a session lost since it was new; means and standard deviations over the seeds. `share` is
-the size of what a session keeps, in bytes. `joint` saw all rows of all sessions at once: the upper bound.
+`forgetting_first` what a session lost since it was new; means and standard deviations over the seeds. `bytes` is
+the size of what the last session keeps. `joint` saw all rows of all sessions at once: the upper bound.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
-from _results import record, write
-from _streams import prepared_streams
-from _tables import data_folder, encoder_folders
+from _results import RESULTS, absentia, record, write
+from _streams import STREAMS, Stream, prepared_streams
+from _tables import SMOKE, data_folder, encoder_folders, with_encoder
 
 INCOMPLETE = "0.7"
 FIGURES = ("average_last", "average_stages", "forgetting_first", "forgetting_max", "last")
@@ -66,10 +73,10 @@ def main() -> None:
     jobs = [(t, r, s) for t in asked.tables for s in range(asked.seeds) for r in asked.rows]
     encoders = encoder_folders(asked.encoder, data_folder(asked.data))
     asked.work.mkdir(parents=True, exist_ok=True)
-    streams = {t: prepared_streams(t, asked.work, data_folder(asked.data)) for t in asked.tables}
-    backbones = {t: _pretrained(t, streams[t], asked, encoders) for t in asked.tables}
+    streams = prepared_streams(asked.tables, data_folder(asked.data), asked.work)
+    backbones = {table: _pretrained(stream, asked, encoders) for table, stream in streams.items()}
     with ThreadPoolExecutor(asked.workers) as pool:
-        rows = list(pool.map(lambda job: _learned(*job, asked, streams[job[0]], backbones[job[0]]), jobs))
+        rows = list(pool.map(lambda job: _learned(streams[job[0]], *job[1:], asked, encoders, backbones[job[0]]), jobs))
     summary = [_over_seeds(t, r, rows) for t in asked.tables for r in asked.rows]
     path = write(f"continual-{asked.name}", rows + summary, range(asked.seeds), asked.out)
     for line in summary:
