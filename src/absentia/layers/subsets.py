@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["all_patterns", "random_subsets"]
+__all__ = ["all_patterns", "hidden_parts", "random_subsets"]
 
 
 def all_patterns(count: int) -> npt.NDArray[np.bool_]:
@@ -29,3 +29,19 @@ def random_subsets(presence: Tensor, keep: float, draw: torch.Generator) -> Tens
     size = torch.where(noise[:, -1] < keep, have, (noise[:, -2] * have).floor().long() + 1)
     rank = noise[:, :modalities].masked_fill(~presence, 2.0).argsort(dim=1).argsort(dim=1)
     return presence & (rank < size[:, None])
+
+
+def hidden_parts(presence: Tensor, draw: torch.Generator, *, several: bool = False) -> Tensor:
+    """What rows with at least two modalities each, bool (n, M), still show once a part of that is hidden.
+
+    Of two modalities each is hidden in turn: the result has the rows twice, bool (2 n, M). Of more, one is drawn for
+    each row, or with `several` any number that leaves one, bool (n, M).
+    """
+    rows, modalities = presence.shape
+    if modalities == 2:
+        return torch.cat([presence & turn for turn in torch.eye(2, dtype=torch.bool, device=presence.device)])
+    noise = torch.rand(rows, modalities + 1, generator=draw).to(presence.device)
+    have = presence.sum(dim=1)
+    lost = (noise[:, -1] * (have - 1)).floor().long() + 1 if several else torch.ones_like(have)
+    rank = noise[:, :modalities].masked_fill(~presence, 2.0).argsort(dim=1).argsort(dim=1)
+    return presence & (rank >= lost[:, None])
