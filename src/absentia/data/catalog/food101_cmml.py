@@ -144,11 +144,15 @@ def _hashed_splits(folder: Path, titles: list[Title]) -> tuple[dict[Title, str],
     split = {t: t.part for t in titles} | {t: "val" for t, val in zip(train, chosen, strict=True) if val}
     how = f"sessions by hash; there is no split.json, so {VALIDATION:.0%} of the training rows validate, by hash"
     having = {_id(t) for t in titles}
-    pictures = {part: (folder / "images" / part).glob("*/*") for part in ("train", "test")}
-    names = {part: [f"{part}/{p.parent.name}/{p.name}" for p in found] for part, found in pictures.items()}
-    untitled = {part: [name for name in found if name not in having] for part, found in names.items()}
-    counts = Counter(split.values()) + Counter({part: len(found) for part, found in untitled.items()})
-    return split, [how, *_on_counts(counts), *_on_untitled(sorted(sum(untitled.values(), [])))]
+    names = sorted(_pictures(folder / "images", "train") + _pictures(folder / "images", "test"))
+    untitled = [name for name in names if name not in having]
+    counts = Counter(split.values()) + Counter(name.partition("/")[0] for name in untitled)
+    return split, [how, *_on_counts(counts), *_on_untitled(untitled)]
+
+
+def _pictures(images: Path, part: str) -> list[str]:
+    found = (images / part).glob("*/*")
+    return [f"{part}/{path.parent.name}/{path.name}" for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _on_untitled(pictures: list[str]) -> list[str]:
