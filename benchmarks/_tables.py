@@ -20,7 +20,17 @@ from absentia.data.schema import Schema, modality_from_flag, target_from_flag
 from absentia.data.table import Table, open_table
 from absentia.errors import UserError, nearest
 
-__all__ = ["KNOWN", "SMOKE", "Declared", "data_folder", "encoder_folders", "open_known", "schema_of", "smoke_table"]
+__all__ = [
+    "KNOWN",
+    "SMOKE",
+    "Declared",
+    "data_folder",
+    "encoder_folders",
+    "open_known",
+    "schema_of",
+    "smoke_table",
+    "with_encoder",
+]
 
 SMOKE = "smoke"
 TREES = ("ash", "birch", "cedar", "elm", "fir", "holly", "larch", "oak")
@@ -85,6 +95,13 @@ def encoder_folders(flags: Sequence[str], folder: Path | None) -> dict[str, str]
             raise UserError(f"--encoder {name}={given}: there is no such folder")
         found[name] = there[0]
     return found
+
+
+def with_encoder(flag: str, encoders: Mapping[str, str]) -> str:
+    """A --modality flag with the encoder of its name or kind, where there is one."""
+    name, _, kind = flag.partition("=")
+    folder = encoders.get(name) or encoders.get(kind.partition("@")[0])
+    return f"{flag}:{folder}" if folder and "@" not in flag else flag
 
 
 def schema_of(declared: Declared, table: Table, encoders: Mapping[str, str]) -> Schema:
