@@ -11,13 +11,23 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
 from absentia.evaluate.continual import stage_means
-from absentia.evaluate.curves import Curve, Curves
+from absentia.evaluate.curves import Curve, Curves, curves
 from absentia.evaluate.plots import score_axis
 from absentia.evaluate.streams.view import Line, Pattern, Stream
 from absentia.evaluate.svg import COLOURS
+from absentia.evaluate.training_plots import draw_loss
 from absentia.evaluate.wording import finite, short, value_words
 
-__all__ = ["MOST_LINES", "draw_after", "draw_patterns", "draw_queries", "losses", "queries_of", "shown_patterns"]
+__all__ = [
+    "MOST_LINES",
+    "draw_after",
+    "draw_losses",
+    "draw_patterns",
+    "draw_queries",
+    "losses",
+    "queries_of",
+    "shown_patterns",
+]
 
 MOST_LINES = 9
 NAMED_PATTERNS, MOST_NAMED = 5, 3  # all of up to five patterns are lines; of more the worst three and the full one
@@ -40,7 +50,7 @@ LOOKS = [
 
 def draw_after(axes: Axes, lines: Sequence[Line], report: Mapping[str, Any]) -> None:
     """The mean over the sessions so far after each session, a line for each of at most nine streams."""
-    for number, line in reversed(list(enumerate(lines[:MOST_LINES]))):
+    for number, line in enumerate(lines[:MOST_LINES]):
         _draw_line(axes, line.points, number, line.label, main=number == 0)
     everything = [y for line in lines[:MOST_LINES] for _, y in line.points]
     score_axis(axes, report, everything)
@@ -62,12 +72,14 @@ def shown_patterns(patterns: Sequence[Pattern]) -> list[Pattern]:
 def draw_patterns(axes: Axes, stream: Stream) -> None:
     """For each pattern the mean over the sessions so far; a band from the worst to the best where they are many."""
     courses = {id(one): _course(one, stream.places) for one in stream.patterns}
-    if len(stream.patterns) > NAMED_PATTERNS:
-        x, low, high = _band(list(courses.values()))
-        axes.fill_between(x, low, high, color=COLOURS["method"], alpha=0.13, linewidth=0, label="all patterns")
-    for number, one in reversed(list(enumerate(shown_patterns(stream.patterns)))):
+    for number, one in enumerate(shown_patterns(stream.patterns)):
         points = courses[id(one)]
         _draw_line(axes, points, number, one.words, main=one.full)
+    if len(stream.patterns) > NAMED_PATTERNS:
+        x, low, high = _band(list(courses.values()))
+        axes.fill_between(
+            x, low, high, color=COLOURS["method"], alpha=0.13, linewidth=0, label="all patterns", zorder=1
+        )
     score_axis(axes, stream.report, [y for course in courses.values() for _, y in course])
     axes.set_xlabel("after session")
     _whole_steps(axes)
@@ -84,17 +96,18 @@ def queries_of(entry: Mapping[str, Any]) -> tuple[Points, Points, list[str]] | N
 
 def draw_queries(axes: Axes, true: Points, again: Points, labels: Sequence[str]) -> None:
     """True queries as dots, reconstructed ones as hollow diamonds, a thin line between the two of a row."""
-    names = [name for name, _ in Counter(labels).most_common(MOST_LABELS)]
+    names = sorted((name for name, _ in Counter(labels).most_common(MOST_LABELS)), key=lambda name: (len(name), name))
     axes.add_collection(LineCollection(list(zip(true, again, strict=True)), colors=COLOURS["line"], linewidths=0.8))
     for name, colour in [(None, "soft"), *zip(names, LABEL_COLOURS, strict=False)]:
         chosen = [place for place, label in enumerate(labels) if (label if label in names else None) == name]
-        look: dict[str, Any] = {"linestyle": "", "color": COLOURS[colour], "markersize": 4.5}
+        look: dict[str, Any] = {"linestyle": "", "color": COLOURS[colour], "markersize": 4}
         axes.plot(*_columns(true, chosen), marker="o", **look)
-        axes.plot(*_columns(again, chosen), marker="D", markerfacecolor=COLOURS["card"], **look)
-        if chosen and len(names) > 1:
-            axes.plot([], [], marker="o", label=short(name or "others", 18), **look)
+        axes.plot(*_columns(again, chosen), marker="D", markerfacecolor="none", **look)
+    shown = [*zip(names, LABEL_COLOURS, strict=False)] if len(names) > 1 else []
+    for label, colour in [*shown, *([("others", "soft")] if set(labels) - set(names) else [])]:
+        axes.plot([], [], marker="o", linestyle="", color=COLOURS[colour], markersize=4, label=label)
     axes.plot([], [], marker="o", linestyle="", color=COLOURS["ink"], label="true")
-    axes.plot([], [], marker="D", linestyle="", color=COLOURS["ink"], markerfacecolor=COLOURS["card"], label="rebuilt")
+    axes.plot([], [], marker="D", linestyle="", color=COLOURS["ink"], markerfacecolor="none", label="reconstructed")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.margins(0.04)
@@ -121,6 +134,13 @@ def losses(report: Mapping[str, Any], numbers: Sequence[str]) -> Curves:
     )
 
 
+def draw_losses(axes: Axes, course: Curves, report: Mapping[str, Any]) -> None:
+    """The training losses over the steps of all sessions, their names below: above stand those of the sessions."""
+    draw_loss(axes, course, curves([]), report)
+    if axes.get_legend() is not None:
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.16), ncols=3, columnspacing=1.2, handletextpad=0.5)
+
+
 def _draw_line(axes: Axes, points: Points, number: int, label: str, *, main: bool) -> None:
     colour, dashes, marker = LOOKS[number % len(LOOKS)]
     axes.plot(
@@ -132,9 +152,9 @@ def _draw_line(axes: Axes, points: Points, number: int, label: str, *, main: boo
         marker=marker if len(points) <= MARKED_SESSIONS else "",
         markersize=5.5 if main else 4.5,
         markerfacecolor=COLOURS[colour] if main else COLOURS["card"],
-        label=short(label, 24),
+        label=short(label, 20),
         clip_on=False,
-        zorder=4 if main else 3,
+        zorder=4 - 0.05 * number,  # the first line is on top
     )
 
 
@@ -161,11 +181,7 @@ def _whole_steps(axes: Axes) -> None:
 
 
 def _legend(axes: Axes, columns: int = 2) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda place: handles[place].get_zorder() < 4)  # the main line first
     axes.legend(
-        [handles[place] for place in order],
-        [labels[place] for place in order],
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),
         ncols=columns,

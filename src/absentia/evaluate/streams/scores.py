@@ -18,6 +18,7 @@ MOST_SESSIONS = 24
 MOST_PATTERNS = 40
 MOST_STREAMS = 24
 WIDE_SESSIONS = 8
+EMPTY = {"text": "", "style": "", "mute": False}
 Json = Mapping[str, Any]
 
 
@@ -47,8 +48,8 @@ def matrix_heat(stream: Stream, among: Sequence[Any] | None = None) -> dict[str,
     rows = []
     for place, t in enumerate(shown):
         here = cells[place * len(shown) : (place + 1) * len(shown)]
-        row = [cell if i <= t else {"text": "", "style": ""} for cell, i in zip(here, shown, strict=True)]
-        mean = {"text": stream.scale.bare(stream.after[t]), "style": "font-weight:600"}
+        row = [cell if i <= t else EMPTY for cell, i in zip(here, shown, strict=True)]
+        mean = {"text": stream.scale.bare(stream.after[t]), "style": "font-weight:600", "mute": False}
         rows.append({"name": f"session {stream.numbers[t]}", "cells": [*row, mean]})
     return {
         "corner": "after",

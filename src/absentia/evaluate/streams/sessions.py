@@ -17,7 +17,7 @@ from absentia.evaluate.wording import NOT_KNOWN, Scale, finite, seconds_words, s
 __all__ = ["drawn_queries", "pattern_shares", "query_words", "session_rows", "stream_facts", "usage_heats"]
 
 MOST_SESSIONS, MOST_CLASSES, MOST_PATTERNS, MOST_POOLS, MOST_QUERIES = 60, 12, 8, 6, 6
-MOST_USED = 24
+MOST_USED, MOST_WITH_FIGURES, MOST_SHARES = 24, 8, 12
 Json = Mapping[str, Any]
 
 
@@ -54,7 +54,7 @@ def pattern_shares(stream: Stream) -> dict[str, Any] | None:
     names = sorted(totals, key=lambda name: -totals[name])[:MOST_PATTERNS]
     if len(totals) < 2:
         return None
-    shown = spread(len(counts), MOST_USED)
+    shown = spread(len(counts), MOST_SHARES)
     values = [[_part(counts[t], name) for name in names] for t in shown]
     cells = shaded([v for row in values for v in row], Scale(factor=100, decimals=0, unit="\u00a0%"), higher=True)
     return {
@@ -65,6 +65,7 @@ def pattern_shares(stream: Stream) -> dict[str, Any] | None:
             for k, t in enumerate(shown)
         ],
         "left": len(totals) - len(names),
+        "some": len(shown) < len(counts),
     }
 
 
@@ -77,21 +78,22 @@ def usage_heats(stream: Stream) -> list[dict[str, Any]]:
         columns = spread(width, MOST_USED) if width else []
         values = [[finite(square[i][s]) if s < len(square[i]) else None for s in columns] for i in shown]
         flat = [value for row in values for value in row]
-        if not any(value is not None for value in flat):
+        if sum(value is not None for value in flat) < 2:
             continue
-        cells = shaded(flat, Scale.of("", flat), higher=True)
+        mute = len(columns) > MOST_WITH_FIGURES
+        cells = [cell and {**cell, "mute": mute} for cell in shaded(flat, Scale.of("", flat), higher=True)]
         rows = [
             {"name": f"session {_number(stream, i)}", "cells": cells[k * len(columns) : (k + 1) * len(columns)]}
             for k, i in enumerate(shown)
         ]
         head = [_number(stream, s) for s in columns]
-        heats.append({"title": short(name, 40), "corner": "queries of", "columns": head, "rows": rows})
+        heats.append({"title": short(name, 40), "corner": "rows of", "columns": head, "rows": rows, "mute": mute})
     return heats
 
 
 def query_words(entry: Json) -> str:
     """How to read the map of one modality's queries, and how like the two kinds are."""
-    words = "Each line joins the true query of a row and the one that was rebuilt while the modality was hidden."
+    words = "Each line joins a row's true query and the one reconstructed while the modality was hidden."
     fit, other = finite(entry.get("fit")), finite(entry.get("fit_shuffled"))
     if fit is not None:
         words += f" Their mean cosine similarity is {fit:.2f}".replace("-", "−")
