@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from absentia.evaluate.continual import stage_means
 from absentia.evaluate.curves import Curve, Curves, curves
 from absentia.evaluate.plots import score_axis
-from absentia.evaluate.streams.view import Line, Pattern, Stream
+from absentia.evaluate.streams.view import Line, Pattern, Stream, spread
 from absentia.evaluate.svg import COLOURS
 from absentia.evaluate.training_plots import draw_loss
 from absentia.evaluate.wording import finite, short, value_words
@@ -29,10 +29,10 @@ __all__ = [
     "shown_patterns",
 ]
 
-MOST_LINES = 9
+MOST_LINES = 12
 NAMED_PATTERNS, MOST_NAMED = 5, 3  # all of up to five patterns are lines; of more the worst three and the full one
 MARKED_SESSIONS = 24
-MOST_LABELS = 5
+MOST_LABELS, MOST_POINTS = 5, 300
 LABEL_COLOURS = ("method", "reference", "third", "fourth", "ink")
 Points = list[tuple[float, float]]
 LOOKS = [
@@ -45,11 +45,14 @@ LOOKS = [
     ("reference", (0, (1, 2)), "P"),
     ("third", (0, (5, 2, 1, 2)), "<"),
     ("fourth", (0, (7, 3)), ">"),
+    ("soft", (0, (1, 1)), "h"),
+    ("ink", (0, (8, 2, 1, 2)), "d"),
+    ("method", (0, (3, 1.5)), "p"),
 ]
 
 
 def draw_after(axes: Axes, lines: Sequence[Line], report: Mapping[str, Any]) -> None:
-    """The mean over the sessions so far after each session, a line for each of at most nine streams."""
+    """The mean over the sessions so far after each session, a line for each of at most twelve streams."""
     for number, line in enumerate(lines[:MOST_LINES]):
         _draw_line(axes, line.points, number, line.label, main=number == 0)
     everything = [y for line in lines[:MOST_LINES] for _, y in line.points]
@@ -90,8 +93,10 @@ def queries_of(entry: Mapping[str, Any]) -> tuple[Points, Points, list[str]] | N
     """True and reconstructed points and the labels of an entry of "queries"; None where they are not usable."""
     true, again = (_points(entry.get(key)) for key in ("true", "reconstructed"))
     labels = [value_words(label, 18) for label in entry.get("labels") or []]
-    usable = true and len(true) == len(again) == len(labels)
-    return (true, again, labels) if usable else None
+    if not true or not len(true) == len(again) == len(labels):
+        return None
+    chosen = spread(len(true), MOST_POINTS)
+    return [true[k] for k in chosen], [again[k] for k in chosen], [labels[k] for k in chosen]
 
 
 def draw_queries(axes: Axes, true: Points, again: Points, labels: Sequence[str]) -> None:
