@@ -163,6 +163,15 @@ def test_hostile_texts_stay_texts(made: SimpleNamespace) -> None:
     html.encode("utf-8")
 
 
+def test_names_that_matplotlib_would_hide(made: SimpleNamespace) -> None:
+    report = made.stream(3, 2) | {"method": "__ours__"}
+    for number, entry in enumerate(report["beside"]):
+        entry["label"] = "_" * number
+    report["queries"] = [one | {"labels": [f"_{k % 3}" for k in range(120)]} for one in report["queries"]]
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", render_stream(report))
+    assert any("__ours__" in text for text in texts) and any("_2" in text for text in texts)
+
+
 def test_no_request_leaves_the_page(made: SimpleNamespace) -> None:
     html = render_stream(made.stream(4, 3))
     addresses = [v or "" for _, a in Page(html).tags for name, v in a.items() if name in ("src", "href", "action")]

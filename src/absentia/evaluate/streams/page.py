@@ -19,11 +19,10 @@ from absentia.evaluate.streams.plots import (
     draw_after,
     draw_losses,
     draw_patterns,
-    draw_queries,
     losses,
-    queries_of,
     shown_patterns,
 )
+from absentia.evaluate.streams.queries import draw_queries, drawn_queries, queries_of, query_words
 from absentia.evaluate.streams.view import Line, Stream, lines_beside
 from absentia.evaluate.streams.wording import TITLES, stream_headline
 from absentia.evaluate.svg import to_svg
@@ -71,8 +70,8 @@ def render_stream(report: Json, beside: Sequence[Json] = ()) -> str:
         shares=sessions.pattern_shares(stream),
         usage=sessions.usage_heats(stream),
         queries=[
-            {"name": f"query-{place}", "title": f"Queries of {name}", "caption": sessions.query_words(entry)}
-            for place, (name, entry) in enumerate(sessions.drawn_queries(stream))
+            {"name": f"query-{place}", "title": f"Queries of {name}", "caption": query_words(entry)}
+            for place, (name, entry) in enumerate(drawn_queries(stream))
         ],
         about=sessions.stream_facts(stream),
     )
@@ -96,7 +95,7 @@ def _figures(stream: Stream, lines: Sequence[Line]) -> Figures:
         figures["patterns"] = svg, f"A line for each of {len(stream.patterns)} patterns over sessions."
     if len((course := losses(stream.report, stream.numbers)).loss):
         figures["loss"] = _loss_figure(course, stream)
-    for place, (name, entry) in enumerate(sessions.drawn_queries(stream)):
+    for place, (name, entry) in enumerate(drawn_queries(stream)):
         if (found := queries_of(entry)) is not None:
             true, again, labels = found
             draw = partial(draw_queries, true=true, again=again, labels=labels)

@@ -9,14 +9,13 @@ from absentia.evaluate.ranking import pattern_words
 from absentia.evaluate.sections.about import Fact, about
 from absentia.evaluate.sections.listing import Listing, listed
 from absentia.evaluate.sections.shades import shaded
-from absentia.evaluate.streams.plots import queries_of
 from absentia.evaluate.streams.view import Stream, spread
 from absentia.evaluate.streams.wording import bytes_words
 from absentia.evaluate.wording import NOT_KNOWN, Scale, finite, seconds_words, short, value_words
 
-__all__ = ["drawn_queries", "pattern_shares", "query_words", "session_rows", "stream_facts", "usage_heats"]
+__all__ = ["pattern_shares", "session_rows", "stream_facts", "usage_heats"]
 
-MOST_SESSIONS, MOST_CLASSES, MOST_PATTERNS, MOST_POOLS, MOST_QUERIES = 60, 12, 8, 6, 6
+MOST_SESSIONS, MOST_CLASSES, MOST_PATTERNS, MOST_POOLS = 60, 12, 8, 6
 MOST_USED, MOST_WITH_FIGURES, MOST_SHARES = 24, 8, 12
 Json = Mapping[str, Any]
 
@@ -89,23 +88,6 @@ def usage_heats(stream: Stream) -> list[dict[str, Any]]:
         head = [_number(stream, s) for s in columns]
         heats.append({"title": short(name, 40), "corner": "rows of", "columns": head, "rows": rows, "mute": mute})
     return heats
-
-
-def query_words(entry: Json) -> str:
-    """How to read the map of one modality's queries, and how like the two kinds are."""
-    words = "Each line joins a row's true query and the one reconstructed while the modality was hidden."
-    fit, other = finite(entry.get("fit")), finite(entry.get("fit_shuffled"))
-    if fit is not None:
-        words += f" Their mean cosine similarity is {fit:.2f}".replace("-", "−")
-        words += "." if other is None else f"; to the queries of other rows it is {other:.2f}.".replace("-", "−")
-    layout = {"pca": "the two main axes", "t-SNE": "t-SNE"}.get(str(entry.get("layout")))
-    return words + (f" Laid out by {layout}." if layout else "")
-
-
-def drawn_queries(stream: Stream) -> list[tuple[str, Json]]:
-    """The entries of "queries" that can be drawn, by modality."""
-    entries = [entry for entry in stream.report.get("queries") or [] if queries_of(entry) is not None]
-    return [(short(entry.get("modality", "queries"), 40), entry) for entry in entries[:MOST_QUERIES]]
 
 
 def stream_facts(stream: Stream) -> list[Fact]:
