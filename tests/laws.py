@@ -347,8 +347,10 @@ class Laws:
         turned = data_for(target, tuple(tiny.NAMES[m] for m in order))
         seen = patterns_seen(data.rows["train"].presence)
         method = tiny.method_of(name, data, seen=seen)
-        other = tiny.method_of(name, turned, seen=seen[:, order])
+        other = tiny.method_of(name, turned, stir=0, seen=seen[:, order])
         other.load_state_dict(dict(method.named_parameters()), strict=False)
+        if not other.stages():
+            tiny.close(other, turned)
         for split in tiny.SPLITS:
             batch, same = tiny.everything(data, split), tiny.everything(turned, split)
             assert torch.equal(batch.presence[:, order], same.presence)

@@ -9,10 +9,11 @@ from absentia.methods.dropout import Dropout
 from absentia.methods.finetune import Finetune
 from absentia.methods.ignore import Ignore
 from absentia.methods.probe import Probe
+from absentia.methods.prototypes import Prototypes
 
 __all__ = ["METHODS", "Method", "Output", "Parts", "Stage", "method_named"]
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (Ignore, Dropout, Dedicated, Finetune, Probe)}
+METHODS: dict[str, type[Method]] = {m.name: m for m in (Ignore, Dropout, Dedicated, Finetune, Probe, Prototypes)}
 
 
 def method_named(name: str) -> type[Method]:

@@ -22,7 +22,7 @@ from absentia.methods.base import Method, Output, Parts, Stage
 from absentia.methods.settings import one_of
 from absentia.models.fused import Prompts
 
-__all__ = ["AMONG", "Continual", "LossOptions", "SessionLossOptions"]
+__all__ = ["AMONG", "Continual", "LossOptions", "Reading", "SessionLossOptions"]
 
 AMONG = ("all", "session")
 
@@ -46,41 +46,19 @@ class SessionLossOptions(LossOptions):
     among: Literal["all", "session"] = "session"
 
 
-class Continual(Method):
-    """Backbone, read-out, classifier, and the task's loss.
+class Reading(Method):
+    """A backbone, and one representation per row.
 
     freezes: whether the backbone stays as it is.
-    settles: also whether the classifier's blocks stand still once other classes arrive.
     """
 
     freezes: ClassVar[bool] = False
-    Options = LossOptions
 
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)
         self.backbone = parts.backbone()
         if self.freezes:
             self.backbone.freeze()
-        self.classifier = Classifier(width=self.backbone.width, codec=parts.codec, settles=self.blocks_settle)
-
-    @property
-    def blocks_settle(self) -> bool:
-        """Whether the classifier's earlier blocks stand still."""
-        return self.settles
-
-    def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
-        return {"task": self.task(self.classifier(self.features(batch)), batch)}
-
-    def answer(self, batch: Batch) -> Output:
-        scores = self.classifier(self.features(batch))
-        return Output(scores=scores, uncertainty=scores[:, 0])
-
-    def task(self, scores: Tensor, batch: Batch) -> Tensor:
-        """The task's loss of scores (B, K), among the classes that the options say."""
-        assert batch.target is not None
-        if self.options.among == "all":
-            return task_loss(scores, batch.target, self.parts.codec)
-        return session_loss(scores, batch.target, self.parts.codec, self.taught)
 
     def features(self, batch: Batch) -> Tensor:
         """(B, D): what the backbone makes of each row; of a frozen one, once for a row and what it shows."""
@@ -95,3 +73,30 @@ class Continual(Method):
     @cached_property
     def _weights(self) -> str:
         return fingerprint(self.backbone)
+
+
+class Continual(Reading):
+    """Reading, a classifier, and the task's loss.
+
+    settles: also whether the classifier's blocks stand still once other classes arrive.
+    """
+
+    Options = LossOptions
+
+    def __init__(self, *, parts: Parts) -> None:
+        super().__init__(parts=parts)
+        self.classifier = Classifier(width=self.backbone.width, codec=parts.codec, settles=self.settles)
+
+    def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
+        return {"task": self.task(self.classifier(self.features(batch)), batch)}
+
+    def answer(self, batch: Batch) -> Output:
+        scores = self.classifier(self.features(batch))
+        return Output(scores=scores, uncertainty=scores[:, 0])
+
+    def task(self, scores: Tensor, batch: Batch) -> Tensor:
+        """The task's loss of scores (B, K), among the classes that the options say."""
+        assert batch.target is not None
+        if self.options.among == "all":
+            return task_loss(scores, batch.target, self.parts.codec)
+        return session_loss(scores, batch.target, self.parts.codec, self.taught)
