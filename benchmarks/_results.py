@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["LEDGER", "RESULTS", "hardware", "record", "write"]
+__all__ = ["LEDGER", "RESULTS", "absentia", "hardware", "record", "write"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -29,6 +30,15 @@ One line is one run; a line that was wrong stays, and a later one says why.
 | date | what | command | seeds | hardware | figures | file |
 |---|---|---|---|---|---|---|
 """
+
+
+def absentia(words: Sequence[str]) -> None:
+    """Run a command of ours in a process with one thread; ends the benchmark with what it said if it fails."""
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "import sys; from absentia.cli import main; sys.exit(main())", *words]
+    done = subprocess.run(command, env=one_thread, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"absentia {' '.join(words)}\n{done.stderr}")
 
 
 def hardware() -> dict[str, Any]:

@@ -20,9 +20,20 @@ from absentia.data.schema import Schema, modality_from_flag, target_from_flag
 from absentia.data.table import Table, open_table
 from absentia.errors import UserError, nearest
 
-__all__ = ["KNOWN", "SMOKE", "Declared", "data_folder", "encoder_folders", "open_known", "schema_of"]
+__all__ = [
+    "KNOWN",
+    "SMOKE",
+    "Declared",
+    "data_folder",
+    "encoder_folders",
+    "open_known",
+    "schema_of",
+    "smoke_table",
+    "with_encoder",
+]
 
 SMOKE = "smoke"
+TREES = ("ash", "birch", "cedar", "elm", "fir", "holly", "larch", "oak")
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ def open_known(name: str, folder: Path | None) -> Table:
     if name == "glyphs":
         return open_table(load(name))
     if name == SMOKE:
-        return open_table(_smoke())
+        return smoke_table()
     if folder is None:
         raise UserError(f"{name}: no data folder given; say --data FOLDER or set ABSENTIA_DATA")
     path = folder / name / "table.parquet"
@@ -86,6 +97,13 @@ def encoder_folders(flags: Sequence[str], folder: Path | None) -> dict[str, str]
     return found
 
 
+def with_encoder(flag: str, encoders: Mapping[str, str]) -> str:
+    """A --modality flag with the encoder of its name or kind, where there is one."""
+    name, _, kind = flag.partition("=")
+    folder = encoders.get(name) or encoders.get(kind.partition("@")[0])
+    return f"{flag}:{folder}" if folder and "@" not in flag else flag
+
+
 def schema_of(declared: Declared, table: Table, encoders: Mapping[str, str]) -> Schema:
     """The schema of a table. `encoders` has folders by modality, or by kind for all modalities of that kind."""
     modalities = dict(modality_from_flag(flag) for flag in declared.modalities)
@@ -100,12 +118,13 @@ def schema_of(declared: Declared, table: Table, encoders: Mapping[str, str]) -> 
     )
 
 
-def _smoke(rows: int = 600, classes: int = 3) -> pa.Table:
-    """Two noisy views and a word that each tell something of one of three classes."""
+def smoke_table(rows: int = 600, classes: int = 3) -> Table:
+    """Two noisy views and a word that each tell something of one of a few classes."""
     draw = np.random.default_rng(0)
     label = draw.integers(0, classes, rows)
-    words = draw.choice(["ash", "birch", "cedar"], rows)
-    words[::2] = np.asarray(["ash", "birch", "cedar"])[label[::2]]
+    words = draw.choice(TREES[:classes], rows)
+    words[::2] = np.asarray(TREES)[label[::2]]
     views = (np.eye(classes)[label] @ draw.normal(size=(classes, 5)) + draw.normal(size=(rows, 5)) for _ in range(2))
     columns = {name: list(view) for name, view in zip(("left", "right"), views, strict=True)}
-    return pa.table({"id": [str(i) for i in range(rows)], **columns, "word": words, "label": label.astype(str)})
+    ids = [str(i) for i in range(rows)]
+    return open_table(pa.table({"id": ids, **columns, "word": words, "label": label.astype(str)}))

@@ -23,8 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,8 +30,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from _results import RESULTS, record, write
-from _tables import KNOWN, SMOKE, data_folder, encoder_folders, open_known
+from _results import RESULTS, absentia, record, write
+from _tables import KNOWN, SMOKE, data_folder, encoder_folders, open_known, with_encoder
 
 from absentia.errors import UserError
 
@@ -69,16 +67,16 @@ def _trained(
     except UserError as error:
         print(f"skipped: {error}")
         return None
-    declared = [f for flag in KNOWN[table].modalities for f in ("--modality", _with_encoder(flag, encoders))]
+    declared = [f for flag in KNOWN[table].modalities for f in ("--modality", with_encoder(flag, encoders))]
     common = [source, *declared, "--target", KNOWN[table].target]
     train = ["train", *common, "--method", method, "--seed", str(seed), "--reference", "false", "--out", str(out)]
     train += [part for flag in asked.set for part in ("--" + flag.partition("=")[0], flag.partition("=")[2])]
     if ROWS[asked.protocol]:
         plan = folder / f"{table}-{method}-{seed}.parquet"
         rates = ["--p_incomplete", INCOMPLETE, "--parts", *ROWS[asked.protocol]]
-        _absentia(["mask", *common, *rates, "--seed", str(seed), "--out", str(plan)])
+        absentia(["mask", *common, *rates, "--seed", str(seed), "--out", str(plan)])
         train += ["--plan", str(plan)]
-    _absentia(train)
+    absentia(train)
     row = _row(json.loads((out / "report.json").read_text(encoding="utf-8")), table, method, seed, asked.protocol)
     figures = f"mean {row['mean']:.4f}, worst {row['worst']:.4f}, {row['seconds']:.0f} s"
     print(f"{table} {method} {seed}: {figures}", flush=True)
@@ -125,14 +123,6 @@ def _said(line: Row) -> str:
     return f"{line['table']} {line['method']}: " + ", ".join(parts)
 
 
-def _absentia(words: list[str]) -> None:
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", "import sys; from absentia.cli import main; sys.exit(main())", *words]
-    done = subprocess.run(command, env=one_thread, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"absentia {' '.join(words)}\n{done.stderr}")
-
-
 def _source(table: str, asked: argparse.Namespace, folder: Path) -> str:
     """What to write for a table on the command line."""
     if table == "glyphs":
@@ -148,12 +138,6 @@ def _source(table: str, asked: argparse.Namespace, folder: Path) -> str:
     if where is None or not (where / table / "table.parquet").is_file():
         raise UserError(f"{table}: say --data FOLDER or set ABSENTIA_DATA, where {table}/table.parquet is")
     return str(where / table / "table.parquet")
-
-
-def _with_encoder(flag: str, encoders: dict[str, str]) -> str:
-    name, _, kind = flag.partition("=")
-    folder = encoders.get(name) or encoders.get(kind.partition("@")[0])
-    return f"{flag}:{folder}" if folder and "@" not in flag else flag
 
 
 def _asked() -> argparse.Namespace:

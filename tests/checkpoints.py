@@ -11,9 +11,25 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["ENCODERS", "WORDS", "ast", "bert", "changed", "clip", "mobilenet", "vit", "wav2vec2"]
+__all__ = [
+    *(
+        "ENCODERS",
+        "VILT_WORDS",
+        "WORDS",
+        "ast",
+        "bert",
+        "changed",
+        "clip",
+        "mobilenet",
+        "shaken",
+        "vilt",
+        "vilt_config",
+    ),
+    *("vit", "wav2vec2"),
+]
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##a", "##b", "##c", "hello", "world", "!"]
+VILT_WORDS = [*WORDS[:5], "a", "cat", "dog", "on", "the", "mat", "##s", "sleeps", "."]
 MIXED = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 
 
@@ -71,6 +87,41 @@ def ast(folder: Path) -> Path:
     made = transformers.ASTFeatureExtractor(sampling_rate=16000, num_mel_bins=16, max_length=32)
     made.save_pretrained(folder)
     return folder
+
+
+def vilt(folder: Path) -> Path:
+    """A ViLT with tokenizer and image processor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(VILT_WORDS) + "\n", encoding="utf-8")
+    transformers.BertTokenizer.from_pretrained(folder).save_pretrained(folder)
+    made = transformers.models.vilt.image_processing_pil_vilt.ViltImageProcessorPil
+    made(size={"shortest_edge": 32}, size_divisor=8).save_pretrained(folder)
+    shaken(transformers.ViltModel(vilt_config())).save_pretrained(folder)
+    return folder
+
+
+def vilt_config() -> transformers.ViltConfig:
+    """Small enough for tests, with places for 16 word pieces and pictures of 5 x 5 patches."""
+    return transformers.ViltConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=48,
+        vocab_size=len(VILT_WORDS),
+        max_position_embeddings=16,
+        image_size=40,
+        patch_size=8,
+        initializer_range=0.2,
+    )
+
+
+def shaken(model: torch.nn.Module) -> torch.nn.Module:
+    """Random numbers everywhere, also where a fresh model has zeros and ones."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
 
 
 ENCODERS = {"vit": vit, "mobilenet": mobilenet, "bert": bert, "clip": clip, "wav2vec2": wav2vec2, "ast": ast}

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from absentia.data.schema import Target
@@ -68,6 +70,37 @@ def test_a_table_that_is_not_there_is_passed_over(
     inside("simple_peers").main()
     assert "passed over: mfeat: there is no" in capsys.readouterr().err
     assert json.loads((tmp_path / "simple_peers.json").read_text())["rows"] == []
+
+
+def test_a_stream_and_what_is_left_of_its_table(inside: Any, tmp_path: Path) -> None:
+    streams = inside("_streams")
+    found = streams.prepared_streams(["smoke"], None, tmp_path)["smoke"]
+    stream, rest = pq.read_table(found.table), pq.read_table(found.pretrain)
+    assert stream.column_names == ["id", "session", "split", "left", "right", "word", "label"]
+    assert rest.column_names == ["id", "split", "left", "right", "word"]
+    assert not set(stream["id"].to_pylist()) & set(rest["id"].to_pylist())
+    assert stream.num_rows + rest.num_rows == 600
+    sessions, labels = stream["session"].to_pylist(), stream["label"].to_pylist()
+    assert {s: len({y for t, y in zip(sessions, labels, strict=True) if t == s}) for s in sessions} == {0: 2, 1: 2}
+    assert len(set(zip(labels, sessions, strict=True))) == 4
+    assert {(s, part) for s, part in zip(sessions, stream["split"].to_pylist(), strict=True)} >= {
+        (1, "val"),
+        (0, "test"),
+    }
+    before = Path(found.table).read_bytes()
+    assert streams.prepared_streams(["smoke"], None, tmp_path)["smoke"] == found
+    assert Path(found.table).read_bytes() == before
+
+
+def test_a_stream_by_another_column_and_one_with_too_few_rows(inside: Any) -> None:
+    streams = inside("_streams")
+    table = pa.table({"id": list("abcdefgh"), "who": list("xxyyzzyx"), "x": list(range(8)), "y": list("ababbabb")})
+    taught, left = streams._dealt("t", table, ["x=tabular"], "y", streams.Dealt(2, 1, by="who", least=1))
+    assert len(set(zip(taught["session"].to_pylist(), taught["y"].to_pylist(), strict=True))) == 4
+    assert taught.num_rows + left.num_rows == 8 and left.column_names == ["id", "split", "x"]
+    few = streams._session_of("t", list("aab"), ["train"] * 3, streams.Dealt(1, 1, least=2))
+    assert few == {"a": 0}
+    assert set(streams._session_of("t", list("aab"), ["train"] * 3, streams.Dealt(2, 1, least=2))) == {"a", "b"}
 
 
 def test_what_a_plan_hides_does_not_reach_the_peers(inside: Any) -> None:

@@ -22,13 +22,13 @@ import torch
 from absentia import __version__
 from absentia.config import RunConfig, config_to
 from absentia.data.absence import MaskPlan
-from absentia.data.catalog import declaration, open_source
-from absentia.data.infer import infer
+from absentia.data.catalog import open_source
 from absentia.data.rows import BadCellRecord, OnBad
-from absentia.data.schema import Schema, modality_from, modality_from_flag, target_from_flag
+from absentia.data.schema import Schema
 from absentia.data.splits import SPLITS
 from absentia.data.table import Table
 from absentia.data.target import is_known
+from absentia.declared import declared_schema
 from absentia.errors import UserError, nearest
 from absentia.evaluate.examples import examples
 from absentia.evaluate.patterns import chosen_patterns, validate
@@ -71,42 +71,6 @@ class Quiet:
     def begin(self, stage: str, steps: int, done: int) -> None: ...
     def step(self, loss: float) -> None: ...
     def validated(self, result: Validation, best: bool) -> None: ...
-
-
-def declared_schema(
-    config: RunConfig, table: Table, say: Callable[[str], object], *, need_target: bool = True
-) -> Schema:
-    """The schema that the settings declare, or the catalog; else it is inferred, and said with its reasons."""
-    config = _from_catalog(config, say)
-    if config.modality:
-        schema = Schema(
-            modalities={name: modality_from(name, options) for name, options in config.modality.items()},
-            target=target_from_flag(config.target) if config.target else None,
-        )
-    else:
-        schema, reasons = infer(table, target=config.target, need_target=need_target)
-        for reason in reasons:
-            say(str(reason))
-    if schema.target is None and need_target:
-        raise UserError("what is to be predicted? say --target COLUMN")
-    split = config.split or schema.split or ("split" if "split" in table.columns else None)
-    return replace(schema, id=config.id or schema.id or ("id" if "id" in table.columns else None), split=split)
-
-
-def _from_catalog(config: RunConfig, say: Callable[[str], object]) -> RunConfig:
-    """The settings with what the catalog knows about the table's columns, where they say nothing else."""
-    known = declaration(config.table)
-    if known is None or config.modality or config.target not in (None, known.get("target")):
-        return config
-    flags = dict(modality_from_flag(flag) for flag in known["modality"])
-    say(f"{config.table.partition(':')[0]} is in the catalog: {' '.join(known['modality'])}")
-    return replace(
-        config,
-        modality={name: kind.describe() for name, kind in flags.items()},
-        target=known.get("target"),
-        id=config.id or known.get("id"),
-        split=config.split or known.get("split"),
-    )
 
 
 def train_run(

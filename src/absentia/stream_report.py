@@ -13,9 +13,9 @@ import torch
 
 from absentia.config import StreamConfig
 from absentia.data.rows import Rows
-from absentia.evaluate.continual import stage_means, summarise
 from absentia.evaluate.metrics import goodness_sign, main_metric
 from absentia.evaluate.query_map import query_map
+from absentia.evaluate.streams.contract import completed, session_curves
 from absentia.jobs import hardware, versions
 from absentia.learn.stream import StreamFolder, StreamState, load_state
 from absentia.methods.base import Method
@@ -27,33 +27,26 @@ AT_ONCE, MOST_ROWS = 256, 300
 
 
 def stream_report(folder: StreamFolder, config: StreamConfig, command: str | None = None) -> Json:
-    """The content of report.json (`evaluate.stream_page` says what is in it), from what the sessions wrote."""
+    """The content of report.json (`evaluate.streams.contract` says what is in it), from what the sessions wrote."""
     state = load_state(folder)
     abouts = [folder.about(k) for k in range(state.sessions)]
     scores = [_by_session(folder, k) for k in range(state.sessions)]
     codec, names = state.codec, state.fitted.schema.names
-    better = goodness_sign(codec) > 0
-    matrix = _matrix(scores, lambda cell: cell["score"])
-    patterns = _patterns(scores)
-    return {
-        "kind": "stream",
+    report = {
         "method": config.method,
         "options": dict(config.options),
         "metric": main_metric(codec),
-        "higher_is_better": better,
+        "higher_is_better": goodness_sign(codec) > 0,
         "names": names,
         "modalities": {name: kind.describe() for name, kind in state.fitted.schema.modalities.items()},
         "seed": config.seed,
         "target": {"column": codec.target.column, "kind": codec.target.kind, "classes": list(codec.target.classes)},
         "plan_sha256": abouts[-1]["plan_sha256"],
         "sessions": [_line(folder, about, row) for about, row in zip(abouts, scores, strict=True)],
-        "matrix": matrix,
+        "matrix": _matrix(scores, lambda cell: cell["score"]),
         "matrices": {name: _matrix(scores, _metric(name)) for name in _metrics(scores)},
-        **summarise(matrix, better),
-        "by_pattern": patterns,
-        "by_pattern_summary": {name: summarise(each, better) for name, each in patterns.items()},
-        "after": [{"session": t, "score": score} for t, score in enumerate(stage_means(matrix))],
-        "curves": [_curve(folder, k) for k in range(state.sessions)],
+        "by_pattern": _patterns(scores),
+        "curves": session_curves([folder.session(k).losses() for k in range(state.sessions)]),
         "notes": list(dict.fromkeys(note for about in abouts for note in about["notes"])),
         "command": command or "absentia " + shlex.join(sys.argv[1:]),
         "versions": versions(),
@@ -62,6 +55,7 @@ def stream_report(folder: StreamFolder, config: StreamConfig, command: str | Non
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **_kept(folder, state),
     }
+    return completed(report)
 
 
 @torch.inference_mode()
@@ -120,7 +114,7 @@ def _line(folder: StreamFolder, about: Json, scores: Mapping[int, Json]) -> Json
     return {
         "number": about["number"],
         "name": about["name"],
-        "classes": about["taught"],
+        "classes": _arrived(about),
         "rows": about["rows"],
         "judged": own["n"],
         "p_incomplete": {"train": about["p_incomplete"]},
@@ -133,13 +127,14 @@ def _line(folder: StreamFolder, about: Json, scores: Mapping[int, Json]) -> Json
     }
 
 
-def _curve(folder: StreamFolder, number: int) -> list[Json]:
-    return [line for line in folder.session(number).losses() if line.get("event") == "train"]
+def _arrived(about: Json) -> list[str]:
+    """The classes that a session brought."""
+    return list(about["known"][about["before"] :])
 
 
 def _parameters(state: StreamState) -> dict[str, int]:
     live = sum(p.numel() for p in state.method.parameters() if p.requires_grad)
-    return {"trained": live, "kept": sum(t.numel() for t in state.tensors.values())}
+    return {"trained": live, "total": sum(p.numel() for p in state.method.parameters())}
 
 
 def _kept(folder: StreamFolder, state: StreamState) -> Json:

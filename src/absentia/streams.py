@@ -20,8 +20,8 @@ from absentia.data.sessions import Sessions, sessions_by_class, sessions_by_colu
 from absentia.data.table import Table
 from absentia.errors import UserError, nearest
 from absentia.evaluate.patterns import chosen_patterns
-from absentia.evaluate.stream_page import render_stream
 from absentia.evaluate.stream_scores import score_sessions
+from absentia.evaluate.streams.page import render_stream
 from absentia.jobs import Quiet, Watcher, declared_schema
 from absentia.learn.arrived import Arrived, reopened, schema_for, test_rows
 from absentia.learn.prepare import Fitted, Survey, survey

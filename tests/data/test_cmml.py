@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 from absentia.cli import main
 from absentia.data.absence import MaskPlan
@@ -439,3 +441,44 @@ def test_a_known_table_needs_no_flags(dishes: Path, tmp_path: Path, capsys: pyte
     assert set(drawn.splits) == {"train", "val", "test"} and drawn.modalities == ("image", "text")
     assert abs((~drawn.keep).any(axis=1).mean() - 0.7) < 0.08 and not (~drawn.keep).all(axis=1).any()
     assert abs((~drawn.keep).mean(axis=0) - 0.35).max() < 0.08
+
+
+def test_a_stream_of_paths_is_inspected(dishes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", f"food101-cmml:{dishes}", "--save", str(tmp_path / "schema.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "303/0/202" not in said and "rows by session" in said
+    settings = yaml.safe_load((tmp_path / "schema.yaml").read_text())
+    assert settings["target"] == "label=class" and settings["modality"]["image"]["kind"] == "image"
+
+
+@pytest.mark.parametrize("lost", ["both", "any", "image", "text"])
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
+def test_the_protocol_of_eta(ratio: float, lost: str, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "id,split,image,text\n" + "".join(f"{i},{['train', 'val', 'test'][i % 3]},{i},t{i}\n" for i in range(3000))
+    )
+    plan = tmp_path / "plan.parquet"
+    declared = ["--modality", "image=tabular", "--modality", "text=text", "--id", "id", "--split", "split"]
+    assert main(["mask", str(table), *declared, "--eta", str(ratio), "--absent", lost, "--out", str(plan)]) == 0
+    hidden = ~MaskPlan.load(plan).keep
+    wanted = {"image": [ratio, 0], "text": [0, ratio]}.get(lost, [ratio / 2, ratio / 2])
+    assert np.abs(hidden.mean(axis=0) - wanted).max() < 0.04 and not hidden.all(axis=1).any()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--absent", "both"], "--eta RATIO"),
+        (["--eta", "0.7", "--p-incomplete", "0"], "leave --p_incomplete out"),
+        (["--eta", "0.7", "--p-absent", "image=0.1"], "leave --p_absent out"),
+        (["--eta", "0.7", "--mechanism", "mar", "--depends-on", "label"], "leave --depends_on out"),
+        (["--eta", "0.7", "--absent", "imge"], "did you mean 'image'"),
+        (["--eta", "1.7"], "p_incomplete is 1.7"),
+    ],
+)
+def test_mistakes_about_eta(
+    flags: list[str], message: str, dishes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["mask", f"food101-cmml:{dishes}", *flags, "--out", str(tmp_path / "plan.parquet")]) == 2
+    assert message in capsys.readouterr().err

@@ -443,7 +443,7 @@ def test_heat_darkens_all_the_way() -> None:
 
 
 def test_page_colours_are_readable_in_light_and_dark() -> None:
-    style = (Path(absentia.evaluate.__file__).parent / "report.css.j2").read_text("utf-8")
+    style = (Path(absentia.evaluate.__file__).parent / "page.css.j2").read_text("utf-8")
     light, dark = (dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in style.split("@media", 2)[:2])
     for colours in (light, dark):
         for ground in ("paper", "card", "faint"):

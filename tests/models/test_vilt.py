@@ -11,16 +11,15 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tests import checkpoints
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, BertTokenizer, ViltConfig, ViltForMaskedLM, ViltModel
-from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
+from transformers import AutoImageProcessor, AutoTokenizer, ViltForMaskedLM, ViltModel
 from transformers.utils import logging
 
 from absentia.errors import UserError
 from absentia.models.fused import Prompts, Segment
 from absentia.models.vilt import Vilt, ViltImageEmbedder, ViltTextEmbedder, build_vilt, from_vilt, save_vilt
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "on", "the", "mat", "##s", "sleeps", "."]
 TEXTS = ["a cat on the mats .", "dogs", "the dog sleeps on", ""]
 SHAPES = [(40, 60), (32, 32), (70, 33), (33, 90)]
 ORACLES = Path(os.environ.get("ABSENTIA_ORACLES", Path(__file__).parents[3] / "shared" / "oracles"))
@@ -34,37 +33,10 @@ def quiet() -> Iterator[None]:
     logging.enable_progress_bar()
 
 
-def configuration() -> ViltConfig:
-    return ViltConfig(
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=48,
-        vocab_size=len(WORDS),
-        max_position_embeddings=16,
-        image_size=40,
-        patch_size=8,
-        initializer_range=0.2,
-    )
-
-
-def shaken(model: torch.nn.Module) -> torch.nn.Module:
-    """Random numbers everywhere, also where a fresh model has zeros and ones."""
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random ViLT with tokenizer and image processor, as the hub has them."""
-    folder = tmp_path_factory.mktemp("vilt")
-    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
-    BertTokenizer.from_pretrained(folder).save_pretrained(folder)
-    ViltImageProcessorPil(size={"shortest_edge": 32}, size_divisor=8).save_pretrained(folder)
-    shaken(ViltModel(configuration())).save_pretrained(folder)
-    return folder
+    return checkpoints.vilt(tmp_path_factory.mktemp("vilt"))
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +148,7 @@ def test_saves_what_transformers_reads(checkpoint: Path, tmp_path: Path) -> None
 
 
 def test_the_head_of_a_model_is_left_behind(checkpoint: Path, inputs: dict[str, Tensor], tmp_path: Path) -> None:
-    shaken(ViltForMaskedLM(configuration())).save_pretrained(tmp_path)
+    checkpoints.shaken(ViltForMaskedLM(checkpoints.vilt_config())).save_pretrained(tmp_path)
     (tmp_path / "vocab.txt").write_text((checkpoint / "vocab.txt").read_text(encoding="utf-8"), encoding="utf-8")
     vilt, reference = from_vilt(tmp_path), ViltForMaskedLM.from_pretrained(tmp_path).eval()
     with torch.no_grad():
@@ -192,7 +164,7 @@ def test_loading_is_strict_and_says_what_is_wrong(checkpoint: Path, tmp_path: Pa
 
     def refused(message: str, tensors: dict[str, Tensor], **changes: Any) -> None:
         (tmp_path / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
-        (tmp_path / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+        (tmp_path / "vocab.txt").write_text("\n".join(checkpoints.VILT_WORDS), encoding="utf-8")
         save_file(tensors, tmp_path / "model.safetensors")
         with pytest.raises(UserError, match=message):
             from_vilt(tmp_path)

@@ -77,6 +77,8 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         heads: attention heads per layer.
         mlp: hidden units of a layer's network, as a multiple of the width.
         dropout: inside the network (of units, not of modalities).
+        backbone: folder of a pretrained backbone or of a ViLT checkpoint, or the hub name of one; its sizes then count.
+        freeze: whether the pretrained backbone stays as it is.
         on_bad: what becomes of cells that cannot be read: error, absent, or skip, which leaves their rows out of
             training and scores; where every row needs an answer, skip means absent.
         id: column that says which rows are the same entity; None takes a column `id` if there is one.
@@ -109,6 +111,8 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
     heads: int = Model.heads
     mlp: int = Model.mlp
     dropout: float = Model.dropout
+    backbone: str | None = Model.backbone
+    freeze: bool = Model.freeze
     on_bad: OnBad = "error"
     id: str | None = None
     split: str | None = None

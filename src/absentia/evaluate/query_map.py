@@ -37,7 +37,7 @@ def query_map(true: Array, reconstructed: Array, labels: Sequence[Any], *, modal
         "modality": modality,
         "true": here.tolist(),
         "reconstructed": there.tolist(),
-        "labels": [labels[i] for i in chosen],
+        "labels": [_plain(labels[i]) for i in chosen],
         "fit": fit,
         "fit_shuffled": shuffled,
         "rows": len(true),
@@ -58,6 +58,11 @@ def cosine_fit(true: Array, reconstructed: Array) -> tuple[float | None, float |
     own = float((a * b).sum())
     every = float(a.sum(axis=0) @ b.sum(axis=0))  # the mean over all shuffles, without drawing any
     return own / count, (every - own) / (count * (count - 1)) if count > 1 else None
+
+
+def _plain(label: Any) -> Any:
+    """A label that JSON knows."""
+    return label.item() if isinstance(label, np.generic) else label
 
 
 def _checked(true: Array, reconstructed: Array, labels: Sequence[Any]) -> tuple[Array, Array]:

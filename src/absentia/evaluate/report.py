@@ -1,19 +1,16 @@
-"""The page report.html: one file that holds everything, needs no network and stays small, whatever it reports."""
+"""The page report.html of a run: which texts, tables and figures go into it."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from absentia.evaluate import sections
 from absentia.evaluate.curves import Curves, curves
 from absentia.evaluate.headline import headline
+from absentia.evaluate.page import filled
 from absentia.evaluate.plots import draw_scores
 from absentia.evaluate.ranking import one_modality, pattern_words, ranked
 from absentia.evaluate.svg import to_svg
@@ -31,23 +28,12 @@ def render(report: Json, metrics: Sequence[Json]) -> str:
     """The page of one run, under 2 MB.
 
     `report` is what report.json holds and `metrics` the lines of metrics.jsonl. Nothing in them is trusted:
-    texts are escaped, pictures are shown only when they are embedded bitmaps, and the page forbids itself every
-    request and every script but its own.
+    texts are escaped, and pictures are shown only when they are embedded bitmaps.
     """
     report = {**OPTIONAL, **clean(report)}
     training, reference = (curves(metrics, part) for part in ("method", "reference"))
-    environment = Environment(
-        autoescape=True,
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = short
-    script = environment.get_template("report.js.j2").render()
-    return environment.get_template("template.html.j2").render(
-        script=Markup(script),
-        script_hash=_hash(script),
+    return filled(
+        "report.html.j2",
         report=report,
         metric=metric_words(report["metric"]),
         headline=headline(report),
@@ -71,11 +57,6 @@ def _sections(report: Json) -> dict[str, Any]:
         "examples": sections.examples(report),
         "about": sections.about(report),
     }
-
-
-def _hash(script: str) -> str:
-    """The script's hash, by which the page's security policy lets it run and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _figures(report: Json, training: Curves, reference: Curves) -> dict[str, Markup]:

@@ -13,11 +13,12 @@ __all__ = ["NOT_KNOWN", "SHARES", "Scale", "clean", "finite", "metric_words", "s
 METRIC_WORDS = {
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
+    "f1_released": "macro F1 as released",
     "auroc": "AUROC",
     "mae": "mean absolute error",
     "r2": "R²",
 }
-SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "micro_f1"})
+SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "f1_released"})
 NOT_KNOWN = "–"
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 UNSEEN = re.compile("[\r\u202a-\u202e\u2066-\u2069]")

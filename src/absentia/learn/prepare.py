@@ -158,7 +158,7 @@ def fitted_on(
     known = np.asarray([is_known(cell) for cell in seen.target])
     schema, presence, notes = _learnable(schema, seen.presence, seen, known)
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
-    return _fit(table, schema, train, presence[train], seen, backbone), notes
+    return _fit(table, schema, train, presence[train], seen, backbone), [*table.notes, *notes]
 
 
 def rows_of(

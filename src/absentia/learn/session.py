@@ -56,7 +56,10 @@ AT_ONCE = 256
 
 @dataclass(frozen=True)
 class _Session:
-    """A session that is ready for its training. Of the training rows the first `own` are the session's own."""
+    """A session that is ready for its training. Of the training rows the first `own` are the session's own.
+
+    known: how many classes there were before.
+    """
 
     number: int
     method: Method
@@ -66,6 +69,7 @@ class _Session:
     before: Tensors
     train: Rows
     own: int
+    known: int
     taught: Sequence[str]
     notes: Sequence[str]
 
@@ -108,7 +112,19 @@ def _first(folder: StreamFolder, config: StreamConfig, arrived: Arrived) -> _Ses
     )
     taught = fitted.codec.target.classes
     notes = [*notes, *remarks(0, taught, taught, train, arrived, settles=False)]
-    return _Session(0, new_method(setup, fitted), fitted, setup, "nothing", {}, train, len(train), taught, notes)
+    return _Session(
+        number=0,
+        method=new_method(setup, fitted),
+        fitted=fitted,
+        setup=setup,
+        follows="nothing",
+        before={},
+        train=train,
+        own=len(train),
+        known=0,
+        taught=taught,
+        notes=notes,
+    )
 
 
 def _later(folder: StreamFolder, config: StreamConfig, number: int, arrived: Arrived) -> _Session:
@@ -134,6 +150,7 @@ def _later(folder: StreamFolder, config: StreamConfig, number: int, arrived: Arr
         before=state.tensors,
         train=rows,
         own=len(train),
+        known=len(known),
         taught=taught,
         notes=[*notes, *recalled],
     )
@@ -230,6 +247,7 @@ def _write(
         "mark": _mark(session, after),
         "taught": list(session.taught),
         "known": list(codec.target.classes),
+        "before": session.known,
         "prior": list(codec.prior),
         "table": arrived.source,
         "rows": {split: len(arrived.rows(split)) for split in ("train", "val", "test")},

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transformers import ViltConfig
+
 from absentia.data.kinds import Image, Text
 from absentia.data.kinds.vilt import ViltImageDecoder, ViltTextDecoder
 from absentia.learn.folder import sha256_of
 from absentia.learn.pretrained import Pretrained
 from absentia.models.backbone import FusedBackbone
 from absentia.models.checkpoints import FILES, PROCESSORS
-from absentia.models.vilt import ViltImageEmbedder, ViltTextEmbedder, from_vilt
+from absentia.models.vilt import from_vilt, side_of
 
 __all__ = ["open_vilt"]
 
@@ -20,15 +22,14 @@ def open_vilt(source: str, folder: Path) -> Pretrained:
 
     Texts are cut at the places that the checkpoint has. Its pooler stays behind: the [CLS] are what is read.
     """
-    vilt = from_vilt(folder)
-    text, image = vilt.embedders["text"], vilt.embedders["image"]
-    assert isinstance(text, ViltTextEmbedder) and isinstance(image, ViltImageEmbedder)
+    config = ViltConfig.from_pretrained(folder)
     decoders = {
-        "text": ViltTextDecoder(source=str(folder), places=text.positions.num_embeddings),
-        "image": ViltImageDecoder(source=str(folder), patch=image.patch),
+        "text": ViltTextDecoder(source=str(folder), places=config.max_position_embeddings),
+        "image": ViltImageDecoder(source=str(folder), patch=side_of(config.patch_size)),
     }
     for decoder in decoders.values():
         _ = decoder.processor  # what is missing is said now, not within the first row
+    vilt = from_vilt(folder)
     return Pretrained(
         source=source,
         folder=folder.resolve(),

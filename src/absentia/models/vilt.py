@@ -25,7 +25,7 @@ from absentia.models.encoders.vilt import ViltImageEmbedder, ViltTextEmbedder
 from absentia.models.fused import Block, FusedTransformer
 from absentia.models.vilt_names import backbone_of, from_theirs, to_theirs
 
-__all__ = ["Vilt", "ViltImageEmbedder", "ViltTextEmbedder", "build_vilt", "from_vilt", "save_vilt"]
+__all__ = ["Vilt", "ViltImageEmbedder", "ViltTextEmbedder", "build_vilt", "from_vilt", "save_vilt", "side_of"]
 
 BERT_CLS = 101
 
@@ -140,8 +140,8 @@ def _blank(config: ViltConfig, cls_id: int, pooler: bool) -> Vilt:
     )
     image = ViltImageEmbedder(
         width=width,
-        image_size=_side(config.image_size),
-        patch=_side(config.patch_size),
+        image_size=side_of(config.image_size),
+        patch=side_of(config.patch_size),
         channels=config.num_channels,
         dropout=dropout,
     )
@@ -157,7 +157,8 @@ def _blank(config: ViltConfig, cls_id: int, pooler: bool) -> Vilt:
     return Vilt({"text": text, "image": image}, transformer, nn.Sequential(layers) if pooler else None)
 
 
-def _side(size: int | list[int] | tuple[int, int]) -> int:
+def side_of(size: int | list[int] | tuple[int, int]) -> int:
+    """The one length of a square; raises `UserError` for what is none."""
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) != 1:
         raise UserError(f"pictures and patches of a ViLT are square, not {size}")

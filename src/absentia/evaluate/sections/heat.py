@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absentia.evaluate.ranking import pattern_words, ranked
-from absentia.evaluate.sections.shades import shade
+from absentia.evaluate.sections.shades import shaded
 from absentia.evaluate.wording import Scale, finite, metric_words, short
 
 __all__ = ["heat"]
@@ -67,19 +67,7 @@ def _heat_of_modalities(report: Json) -> dict[str, Any]:
 
 
 def _shaded(values: Sequence[Any], metric: str, higher: bool) -> list[dict[str, str] | None]:
-    scale = Scale.of(metric, values)
-    known = [number for value in values if (number := finite(value)) is not None]
-    low, high = min(known, default=0.0), max(known, default=0.0)
-    cells: list[dict[str, str] | None] = []
-    for value in values:
-        number = finite(value)
-        if number is None:
-            cells.append(None)
-            continue
-        rank = 0.5 if high == low else (number - low) / (high - low)
-        background, ink = shade(rank if higher else 1 - rank)
-        cells.append({"text": scale.bare(number), "style": f"background:{background};color:{ink}"})
-    return cells
+    return shaded(values, Scale.of(metric, values), higher=higher)
 
 
 def _mean_score(report: Json, here: str, gone: str) -> float | None:

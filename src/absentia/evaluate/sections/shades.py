@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["contrast", "shade"]
+from collections.abc import Sequence
+from typing import Any
+
+from absentia.evaluate.wording import Scale, finite
+
+__all__ = ["contrast", "shade", "shaded"]
 
 Colour = tuple[float, float, float]
 RAMP: tuple[Colour, ...] = (
@@ -20,6 +25,27 @@ def shade(rank: float) -> tuple[str, str]:
     colour = _mixed(RAMP[start], RAMP[start + 1], place - start)
     inks: tuple[Colour, Colour] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     return _code(colour), _code(max(inks, key=lambda ink: contrast(colour, ink)))
+
+
+def shaded(
+    values: Sequence[Any], scale: Scale, *, higher: bool, among: Sequence[Any] | None = None
+) -> list[dict[str, str] | None]:
+    """A cell with text and style for each value, None for what is no number.
+
+    The ramp runs over `among`, else over the values themselves; deep blue is the best of them.
+    """
+    known = [number for value in (values if among is None else among) if (number := finite(value)) is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    cells: list[dict[str, str] | None] = []
+    for value in values:
+        number = finite(value)
+        if number is None:
+            cells.append(None)
+            continue
+        rank = 0.5 if high == low else (number - low) / (high - low)
+        background, ink = shade(rank if higher else 1 - rank)
+        cells.append({"text": scale.bare(number), "style": f"background:{background};color:{ink}"})
+    return cells
 
 
 def contrast(one: Colour, other: Colour) -> float:

@@ -1,7 +1,0 @@
-"""stub until merged"""
-
-from typing import Any
-
-
-def render_stream(report: Any, beside: Any = ()) -> str:
-    return ""
