@@ -204,7 +204,7 @@ def _run(config: RunConfig, out: str, *, resume: bool, source: Any = None, plan:
 
 def _show_stream(console: Console, report: dict[str, Any], out: str) -> None:
     """The table of sessions, and where the page is."""
-    from absentia.evaluate.stream_terminal import StreamTable
+    from absentia.evaluate.streams.terminal import StreamTable
 
     console.print(StreamTable(report))
     console.print(f"The stream is in {out}; open {Path(out) / 'report.html'}", highlight=False, soft_wrap=True)
