@@ -7,10 +7,11 @@ from absentia.methods.base import Method, Output, Parts, Stage
 from absentia.methods.dedicated import Dedicated
 from absentia.methods.dropout import Dropout
 from absentia.methods.ignore import Ignore
+from absentia.methods.rebq import RebQ
 
 __all__ = ["METHODS", "Method", "Output", "Parts", "Stage", "method_named"]
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (Ignore, Dropout, Dedicated)}
+METHODS: dict[str, type[Method]] = {m.name: m for m in (Ignore, Dropout, Dedicated, RebQ)}
 
 
 def method_named(name: str) -> type[Method]:
