@@ -18,12 +18,13 @@ import torch
 from tests import tiny
 from tests.damage import DAMAGE, write_run
 from tests.poison import count_opened, hide_some, packed_tokens, poison_tensors, tokens_there
-from torch import Tensor
+from torch import Tensor, nn
 
 from absentia.data.absence import MaskPlan
 from absentia.data.absence_rules import Rule
 from absentia.data.batch import Batch
 from absentia.data.kinds.series import SeriesDecoder
+from absentia.data.memo import Memo
 from absentia.data.presence import natural_presence
 from absentia.data.rows import OnBad
 from absentia.errors import UserError
@@ -439,12 +440,14 @@ class Laws:
         whole = tiny.method_of(name, data, stir=0)
         heard = tiny.Heard()
         tiny.loop_of(whole, data, tmp_path / "whole", listener=heard).fit()
+        forget(data)
         assert len(heard.losses) > 3
         for kill in range(1, len(heard.losses) + 1, max(1, len(heard.losses) // 5)):
             folder, often = tmp_path / str(kill), replace(tiny.QUICK, checkpoint_seconds=0 if kill % 2 else 1e6)
             killed, method = (tiny.method_of(name, data, stir=0) for _ in range(2))
             with pytest.raises(tiny.Killed):
                 tiny.loop_of(killed, data, folder, settings=often, listener=tiny.killer(kill)).fit()
+            forget(data)
             tiny.loop_of(method, data, folder, settings=often).fit()
             assert same_bits(whole.learned(), method.learned()), f"killed in step {kill}"
             assert tiny.metrics(folder) == tiny.metrics(tmp_path / "whole"), f"killed in step {kill}"
@@ -476,28 +479,43 @@ class Laws:
             assert same_bits(before, after), stage.name
 
     def test_a_session_keeps_what_was_learned(self, name: str) -> None:
-        """New classes come behind the known ones, whose scores stay; all of them go on learning."""
+        """New classes come behind the known ones, whose scores stay but for what the new parameters say.
+
+        Of a method that settles everything that was learned stands still from now on; of any other all classes, old
+        and new, go on learning.
+        """
         data = data_for()
         method, batch = tiny.method_of(name, data), tiny.everything(data)
         before, codec = method(batch).scores, data.fitted.codec
+        known = {key: tensor.clone() for key, tensor in method.learned().items() if key != "prior"}
         target = replace(codec.target, classes=(*codec.target.classes, "dog", "eel"))
         wider = replace(codec, target=target, prior=(*(0.8 * p for p in codec.prior), 0.1, 0.1))
         method.open_session(wider)
         output, answered = method(batch), ~batch.empty
         assert output.scores.shape == (len(batch), 5)
-        torch.testing.assert_close(output.scores[answered, :3], before[answered], rtol=CLOSE, atol=CLOSE)
+        fresh = new_parameters(method, known)
+        torch.testing.assert_close(
+            without(fresh, method, batch)[answered, :3], before[answered], rtol=CLOSE, atol=CLOSE
+        )
         shares = probabilities(output.scores, wider)
         torch.testing.assert_close(shares[batch.empty][0], torch.tensor(wider.prior), rtol=0, atol=1e-6)
         assert (output.uncertainty[batch.empty] == 1).all()
-        taught = replace(batch, target=torch.arange(len(batch)) % 5).select(answered, data.names)
+        classes = 3 + torch.arange(len(batch)) % 2 if method.settles else torch.arange(len(batch)) % 5
+        taught, count = replace(batch, target=classes).select(answered, data.names), 2 if method.settles else 5
+        start = {key: p.detach().clone() for key, p in fresh.items()}
         for stage, rows in stage_batches(method, data, taught):
             _, grads = losses_and_gradients(method, rows, stage)
-            reached = [g for g in grads.values() if g is not None and len(g) == 5]
-            assert any(g.any(dim=-1).all() for g in reached), "every class, old and new"
+            reached = [g for g in grads.values() if g is not None and len(g) == count]
+            assert any(g.any(dim=-1).all() for g in reached), "every class that is taught"
+            learners = [p for p in method.parameters() if p.requires_grad]
+            torch.optim.AdamW(learners, lr=0.01, weight_decay=0.1).step()
+        assert not [key for key, p in fresh.items() if torch.equal(p, start[key])], "all that is new learns"
+        if method.settles:
+            assert same_bits(known, {key: method.learned()[key] for key in known})
         other = tiny.method_of(name, data, stir=0)
         other.open_session(wider)
         other.restore(method.learned())
-        assert _same_output(other(batch), output)
+        assert _same_output(other(batch), method(batch))
 
     def test_a_session_does_not_mix_up_known_classes(self, name: str) -> None:
         method, codec = tiny.method_of(name, data_for()), data_for().fitted.codec
@@ -606,6 +624,29 @@ def tokens_said(method: Method, batch: Batch, data: Prepared, each: int) -> int:
     own = [n * tokens_there(batch.select(said[0] == n, data.names), patch) for n in torch.unique(said[0]).tolist()]
     assert (said[1] <= 3 * (~batch.presence).sum(dim=1)).all(), "an absent modality is its [CLS] at most"
     return sum(own) + int(said[1].sum())
+
+
+def forget(data: Prepared) -> None:
+    """What was kept beside the rows is gone, as in another process."""
+    for rows in data.rows.values():
+        rows.memo = Memo(len(rows))
+
+
+def new_parameters(method: Method, known: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """What learns and was not there before."""
+    return {key: p for key, p in method.named_parameters() if p.requires_grad and key not in known}
+
+
+@torch.no_grad()
+def without(parameters: Mapping[str, nn.Parameter], method: Method, batch: Batch) -> Tensor:
+    """The scores of a batch as if these parameters were zero."""
+    kept = {key: p.clone() for key, p in parameters.items()}
+    for p in parameters.values():
+        p.zero_()
+    scores = method(batch).scores
+    for key, p in parameters.items():
+        p.copy_(kept[key])
+    return scores
 
 
 def steps_in_a_token(data: Prepared) -> int:
