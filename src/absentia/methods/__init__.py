@@ -10,10 +10,11 @@ from absentia.methods.finetune import Finetune
 from absentia.methods.ignore import Ignore
 from absentia.methods.probe import Probe
 from absentia.methods.prototypes import Prototypes
+from absentia.methods.rebq import RebQ
 
 __all__ = ["METHODS", "Method", "Output", "Parts", "Stage", "method_named"]
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (Ignore, Dropout, Dedicated, Finetune, Probe, Prototypes)}
+METHODS: dict[str, type[Method]] = {m.name: m for m in (Ignore, Dropout, Dedicated, Finetune, Probe, Prototypes, RebQ)}
 
 
 def method_named(name: str) -> type[Method]:
