@@ -63,7 +63,7 @@ DAMAGE: dict[str, Callable[[RunFolder], object]] = {
     "a tensor is missing": lambda run: edit_weights(run, lambda t: {k: v for k, v in t.items() if k != _first(t)}),
     "a tensor too many": lambda run: edit_weights(run, lambda t: t | {"more": torch.zeros(1)}),
     "another shape": lambda run: edit_weights(run, lambda t: t | {_first(t): t[_first(t)][:, 1:].contiguous()}),
-    "another type": lambda run: edit_weights(run, lambda t: t | {_first(t): t[_first(t)].double()}),
+    "another type": lambda run: edit_weights(run, lambda t: t | {_first(t): t[_first(t)].half()}),
     "truncated weights": lambda run: run.weights().write_bytes(run.weights().read_bytes()[:-100]),
     "half a header": lambda run: run.weights().write_bytes(run.weights().read_bytes()[:20]),
     "empty weights": lambda run: run.weights().write_bytes(b""),

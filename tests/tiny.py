@@ -30,6 +30,7 @@ from absentia.learn.build import build_method, patterns_seen
 from absentia.learn.folder import RunFolder
 from absentia.learn.loop import Listener, Loop, Validation
 from absentia.learn.prepare import Prepared, prepare
+from absentia.learn.session import rows_to_close
 from absentia.methods import Method, Stage
 
 MODALITY = {"photo": "image", "words": "text", "facts": "tabular@height,colour", "wave": "series"}
@@ -141,7 +142,14 @@ def method_of(
         for parameter in method.parameters():
             if parameter.requires_grad:
                 parameter += stir * torch.randn(parameter.shape, generator=draw)
+    if stir and not method.stages():
+        close(method, data)
     return method.eval()
+
+
+def close(method: Method, data: Prepared) -> None:
+    """End a session whose training rows are those of the data."""
+    method.close_session(partial(rows_to_close, data.rows["train"]))
 
 
 def everything(data: Prepared, split: str = "train") -> Batch:

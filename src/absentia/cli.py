@@ -173,7 +173,13 @@ def compare(asked: Namespace) -> None:
 
     folders = [RunFolder(path) for path in asked.runs]
     reports = [folder.read_json(folder.report) for folder in folders]
-    _console().print(side_by_side(reports, [folder.path.name for folder in folders]))
+    names = [folder.path.name for folder in folders]
+    _console().print(side_by_side(reports, names))
+    if asked.page:
+        from absentia.evaluate.streams.side_by_side import write_streams
+
+        write_streams(asked.page, reports, names)
+        _console().print(f"side by side in {asked.page}", highlight=False, soft_wrap=True)
 
 
 COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
@@ -204,7 +210,7 @@ def _run(config: RunConfig, out: str, *, resume: bool, source: Any = None, plan:
 
 def _show_stream(console: Console, report: dict[str, Any], out: str) -> None:
     """The table of sessions, and where the page is."""
-    from absentia.evaluate.stream_terminal import StreamTable
+    from absentia.evaluate.streams.terminal import StreamTable
 
     console.print(StreamTable(report))
     console.print(f"The stream is in {out}; open {Path(out) / 'report.html'}", highlight=False, soft_wrap=True)

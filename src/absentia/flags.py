@@ -131,6 +131,7 @@ def _mask(parser: ArgumentParser) -> None:
 def _compare(parser: ArgumentParser) -> None:
     """Put finished runs side by side, and say when they cannot be compared."""
     parser.add_argument("runs", nargs="+", help="run folders")
+    parser.add_argument("--page", type=str | None, help="HTML file that shows streams beside each other")
 
 
 def _demo(parser: ArgumentParser) -> None:

@@ -40,6 +40,7 @@ from absentia.learn.folder import RunFolder
 from absentia.learn.loop import Listener, Loop, Validation
 from absentia.learn.prepare import Prepared, Survey, prepare, rows_of, survey
 from absentia.learn.run import Run, read_config, save_method, save_setup
+from absentia.learn.session import rows_to_close
 from absentia.methods.base import Bools, Method, Stage
 
 __all__ = ["Watcher", "declared_schema", "evaluate_run", "train_run", "write_page"]
@@ -261,6 +262,7 @@ class _Study:
             listener=self.watcher,
         )
         position = loop.fit()
+        method.close_session(partial(rows_to_close, self.data.rows["train"]))
         save_method(self.folder, self.setup, method, part)
         return method, round(position.seconds, 2), position.notes
 

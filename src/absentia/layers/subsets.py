@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["all_patterns", "hidden_parts", "random_subsets"]
+__all__ = ["all_patterns", "hidden_parts", "random_subsets", "weighted_parts"]
+
+MOST = 8  # modalities up to which every part of what a row has is meant
 
 
 def all_patterns(count: int) -> npt.NDArray[np.bool_]:
@@ -45,6 +49,33 @@ def hidden_parts(presence: Tensor, draw: torch.Generator, *, several: bool = Fal
     return presence & (_ranks(presence, noise) >= gone[:, None])
 
 
+def weighted_parts(presence: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every part of what rows have: what is shown, bool (B, M), and the row's weight for it, (B,).
+
+    A row's weights add up to 1, every size of a part counts alike, and 0 means that the row has no such part.
+    Above 8 modalities the parts are all a row has, each modality alone, and all but one of them.
+    """
+    modalities = presence.shape[1]
+    if modalities > MOST:
+        yield from _ends(presence)
+        return
+    have = presence.sum(dim=1)
+    for pattern in torch.from_numpy(all_patterns(modalities)).to(presence.device):
+        size = int(pattern.sum())
+        among = have.new_tensor([max(1, n * comb(n, size)) for n in range(modalities + 1)])[have]
+        yield pattern.expand_as(presence), (presence | ~pattern).all(dim=1) / among
+
+
 def _ranks(presence: Tensor, noise: Tensor) -> Tensor:
     """(B, M): a random order of what each row has, from 0; what it lacks comes behind."""
     return noise[:, : presence.shape[1]].masked_fill(~presence, 2.0).argsort(dim=1).argsort(dim=1)
+
+
+def _ends(presence: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    have = presence.sum(dim=1)
+    sizes = have.clamp(max=3)
+    yield presence, 1 / sizes.clamp(min=1)
+    for one in torch.eye(presence.shape[1], dtype=torch.bool, device=presence.device):
+        mine = (presence & one).any(dim=1) / (sizes * have).clamp(min=1)
+        yield one.expand_as(presence), mine * (have > 1)
+        yield presence & ~one, mine * (have > 2)

@@ -49,7 +49,7 @@ from absentia.learn.stream import (
 )
 from absentia.methods.base import Bools, Method, Stage
 
-__all__ = ["learn_session", "policy"]
+__all__ = ["learn_session", "policy", "rows_to_close"]
 
 AT_ONCE = 256
 
@@ -88,7 +88,7 @@ def learn_session(
     session = _later(folder, config, number, arrived) if number else _first(folder, config, arrived)
     session.method.train()
     position = _trained(own, config, session, listener)
-    session.method.close_session(partial(_batches, session.train))
+    session.method.close_session(partial(rows_to_close, session.train))
     _write(folder, own, config, session, arrived, position)
 
 
@@ -216,8 +216,8 @@ def _identity(config: StreamConfig, session: _Session) -> str:
     return digest.hexdigest()
 
 
-def _batches(rows: Rows) -> Iterator[Batch]:
-    """Rows that have anything, in order."""
+def rows_to_close(rows: Rows) -> Iterator[Batch]:
+    """Training rows that have anything, in order: what a method sees when its session closes."""
     for batch in rows.batches(AT_ONCE):
         some = ~batch.empty
         if some.any():

@@ -6,12 +6,15 @@ from absentia.errors import UserError, nearest
 from absentia.methods.base import Method, Output, Parts, Stage
 from absentia.methods.dedicated import Dedicated
 from absentia.methods.dropout import Dropout
+from absentia.methods.finetune import Finetune
 from absentia.methods.ignore import Ignore
+from absentia.methods.probe import Probe
+from absentia.methods.prototypes import Prototypes
 from absentia.methods.rebq import RebQ
 
 __all__ = ["METHODS", "Method", "Output", "Parts", "Stage", "method_named"]
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (Ignore, Dropout, Dedicated, RebQ)}
+METHODS: dict[str, type[Method]] = {m.name: m for m in (Ignore, Dropout, Dedicated, Finetune, Probe, Prototypes, RebQ)}
 
 
 def method_named(name: str) -> type[Method]:
