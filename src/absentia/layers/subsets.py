@@ -49,11 +49,6 @@ def hidden_parts(presence: Tensor, draw: torch.Generator, *, several: bool = Fal
     return presence & (_ranks(presence, noise) >= gone[:, None])
 
 
-def _ranks(presence: Tensor, noise: Tensor) -> Tensor:
-    """(B, M): a random order of what each row has, from 0; what it lacks comes behind."""
-    return noise[:, : presence.shape[1]].masked_fill(~presence, 2.0).argsort(dim=1).argsort(dim=1)
-
-
 def weighted_parts(presence: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Every part of what rows have: what is shown, bool (B, M), and the row's weight for it, (B,).
 
@@ -69,6 +64,11 @@ def weighted_parts(presence: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         size = int(pattern.sum())
         among = have.new_tensor([max(1, n * comb(n, size)) for n in range(modalities + 1)])[have]
         yield pattern.expand_as(presence), (presence | ~pattern).all(dim=1) / among
+
+
+def _ranks(presence: Tensor, noise: Tensor) -> Tensor:
+    """(B, M): a random order of what each row has, from 0; what it lacks comes behind."""
+    return noise[:, : presence.shape[1]].masked_fill(~presence, 2.0).argsort(dim=1).argsort(dim=1)
 
 
 def _ends(presence: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
