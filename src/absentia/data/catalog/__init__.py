@@ -1,6 +1,7 @@
 """The data sets that Absentia knows by name: one file each, and one line here.
 
-A data set is a module with a function `build()` that returns a `datasets.Dataset`.
+A data set is a module with a function `build()` that returns a `datasets.Dataset`, and, where its columns do not
+explain themselves, a `DECLARATION`.
 Nothing is imported before it is asked for.
 """
 
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
     from absentia.data.table import Table
 
-__all__ = ["CATALOG", "load", "open_source"]
+__all__ = ["CATALOG", "declaration", "load", "open_source"]
 
 CATALOG: dict[str, str] = {
     "glyphs": "absentia.data.catalog.glyphs",
+    "glyphs-outside": "absentia.data.catalog.glyphs_outside",
 }
 
 
@@ -29,6 +31,13 @@ def open_source(source: Any, *, streaming: bool = False) -> Table:
 
     known = isinstance(source, str) and source in CATALOG
     return open_table(load(source) if known else source, streaming=streaming and not known)
+
+
+def declaration(source: Any) -> dict[str, Any]:
+    """What a known data set says of its own columns, in the words of the command line; nothing for other tables."""
+    if not isinstance(source, str) or source not in CATALOG:
+        return {}
+    return dict(getattr(import_module(CATALOG[source]), "DECLARATION", {}))
 
 
 def load(name: str) -> datasets.Dataset:
