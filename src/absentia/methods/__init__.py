@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from absentia.errors import UserError, nearest
 from absentia.methods.base import Method, Output, Parts, Stage
+from absentia.methods.coda import CODA
 from absentia.methods.dedicated import Dedicated
 from absentia.methods.dropout import Dropout
 from absentia.methods.dualprompt import DualPrompt
@@ -36,6 +37,7 @@ METHODS: dict[str, type[Method]] = {
         MissingAware,
         L2P,
         DualPrompt,
+        CODA,
     )
 }
 

@@ -80,11 +80,23 @@ class DualPrompt(Prompting):
             self.experts.append(Expert(prompts=last.prompts.clone(), key=last.key.clone()))
 
     def prompted(self, batch: Batch, *, learning: bool) -> tuple[Prompts, dict[str, Tensor]]:
-        experts = [cast(Expert, expert) for expert in self.experts]
-        near = cosines(self.features(batch), torch.stack([expert.key for expert in experts]))  # (B, S)
-        chosen = torch.full_like(batch.index, len(experts) - 1) if learning else near.argmax(dim=1)
-        prompts = torch.stack([expert.prompts for expert in experts])[chosen].transpose(0, 1)  # (L, B, P, D)
+        near = self._near(batch)
+        chosen = torch.full_like(batch.index, len(self.experts) - 1) if learning else near.argmax(dim=1)
+        prompts = self._stacked("prompts")[chosen].transpose(0, 1)  # (L, B, P, D)
         if self.general is not None:
             shared = self.general[:, None].expand(-1, len(batch), -1, -1)
             prompts = torch.cat([shared, prompts])
         return prompts_at("attention", prompts), {"pull": self.options.pull * (1 - near[:, -1]).mean()}
+
+    def usage(self, batch: Batch) -> dict[str, Tensor]:
+        if not self.options.prompts:
+            return {}
+        chosen = self._near(batch).argmax(dim=1)
+        return {"experts": chosen.bincount(minlength=len(self.experts)) / len(batch)}
+
+    def _near(self, batch: Batch) -> Tensor:
+        """(B, S): how near each row's query is to each expert's key."""
+        return cosines(self.features(batch), self._stacked("key"))
+
+    def _stacked(self, name: str) -> Tensor:
+        return torch.stack([cast(Tensor, getattr(expert, name)) for expert in self.experts])
