@@ -76,16 +76,18 @@ class Reading(Method):
 
 
 class Continual(Reading):
-    """Reading, a classifier, and the task's loss.
-
-    settles: also whether the classifier's blocks stand still once other classes arrive.
-    """
+    """Reading, a classifier, and the task's loss."""
 
     Options = LossOptions
 
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)
-        self.classifier = Classifier(width=self.backbone.width, codec=parts.codec, settles=self.settles)
+        self.classifier = Classifier(width=self.backbone.width, codec=parts.codec, settles=self.blocks_settle)
+
+    @property
+    def blocks_settle(self) -> bool:
+        """Whether the classifier's blocks stand still once other classes arrive."""
+        return self.settles
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         return {"task": self.task(self.classifier(self.features(batch)), batch)}
