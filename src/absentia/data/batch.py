@@ -81,8 +81,7 @@ class Batch:
         out: Tensor | None = None
         for pattern in torch.unique(self.presence, dim=0):
             mine = (self.presence == pattern).all(dim=1)
-            part = self.select(mine, names) if not mine.all() else self
-            make_some = partial(_made, make, part, names)
+            make_some = partial(_made, make, self, names, mine)
             found = self.memo.recall((key, tuple(pattern.tolist())), self.places[mine], make_some)
             out = found.new_zeros(len(self), *found.shape[1:]) if out is None else out
             out = out.index_put((mine,), found.to(out.device))
@@ -111,8 +110,10 @@ class Batch:
         )
 
 
-def _made(make: Callable[[Batch], Tensor], batch: Batch, names: Sequence[str], wanted: Tensor) -> Tensor:
-    return make(batch if wanted.all() else batch.select(wanted, names))
+def _made(make: Callable[[Batch], Tensor], batch: Batch, names: Sequence[str], mine: Tensor, wanted: Tensor) -> Tensor:
+    rows = mine.clone()
+    rows[mine] = wanted
+    return make(batch if rows.all() else batch.select(rows, names))
 
 
 def tensors(value: Value) -> dict[str, Tensor]:
