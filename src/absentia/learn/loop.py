@@ -130,7 +130,7 @@ class Loop:
         best = dict(saved.get("best", {}))
         if saved:
             restore_optimizer(optimizer, saved["optimizer"])
-        self.method.prepare(partial(self._batches, wanted))
+        self.method.prepare(partial(self._batches, wanted, interrupt))
         if self.listener:
             self.listener.begin(stage.name, steps, self.position.step)
         every = self._validate_every(len(wanted), steps)
@@ -187,9 +187,10 @@ class Loop:
             self.listener.step(sum(summed.values()))
         return summed
 
-    def _batches(self, wanted: Ints) -> Iterator[Batch]:
+    def _batches(self, wanted: Ints, interrupt: Interrupt) -> Iterator[Batch]:
         """A stage's rows in order."""
         for start in range(0, len(wanted), self.settings.batch):
+            interrupt.check()
             yield self.rows.batch(wanted[start : start + self.settings.batch]).to(self.accelerator.device)
 
     def _rows_of(self, wanted: Ints, stage: Stage, step: int) -> Ints:
