@@ -278,6 +278,7 @@ class Laws:
         )
         opened.clear()
         rows._values.clear()
+        rows.memo = None
         answer(method, rows, size=4)
         assert opened == dict(zip(data.names, seen.sum(axis=0).tolist(), strict=True))
 
@@ -639,7 +640,7 @@ def tokens_said(method: Method, batch: Batch, data: Prepared, each: int) -> int:
 def forget(data: Prepared) -> None:
     """What was kept beside the rows is gone, as in another process."""
     for rows in data.rows.values():
-        rows.memo = Memo(len(rows))
+        rows.memo = Memo(len(rows), rows.batch)
 
 
 def new_parameters(method: Method, known: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:

@@ -26,7 +26,7 @@ from absentia.layers.classifier import Classifier, session_loss
 from absentia.layers.naming import module_key
 from absentia.layers.pools import ComponentPool
 from absentia.layers.subsets import hidden_parts
-from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
+from absentia.methods.base import Bools, Method, Output, Parts, Stage
 from absentia.methods.rebq_options import RebQOptions
 from absentia.models.frozen import FrozenReader
 from absentia.models.fused import Prompts
@@ -97,19 +97,6 @@ class RebQ(Method):
         for pool in self._all_pools():
             pool.open_session(dead=self.options.variant == "released")
 
-    @torch.no_grad()
-    def prepare(self, batches: Batches) -> None:
-        """Make the queries that training will ask for: of rows as they are, and with each modality hidden."""
-        for batch in batches():
-            if not self.options.prompts:
-                self.reader.outputs(batch)
-                continue
-            self.reader.queries(batch)
-            several = batch.select(batch.presence.sum(dim=1) > 1, self.parts.names)
-            for gone in torch.eye(len(self.parts.names), dtype=torch.bool, device=batch.presence.device):
-                if self._keeps_hidden and len(several):
-                    self.reader.queries(several.restrict(~gone, self.parts.names))
-
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
         """A row is read for its queries and for its answer, and once between if it lacks something."""
         prompts, feeds = self.options.prompts, self.options.absent == "placeholder"
@@ -166,7 +153,7 @@ class RebQ(Method):
 
     @property
     def _keeps_hidden(self) -> bool:
-        """Whether what may be hidden is little enough to be prepared; else its queries are made in every step."""
+        """Whether there are few parts that may be hidden; the queries of many are not worth keeping."""
         return not self.options.several or len(self.parts.names) < 3
 
     def _remembered(self, tokens: Laid, asked: _Asked) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from absentia.errors import UserError, nearest
 
-__all__ = ["at_least", "between", "one_of"]
+__all__ = ["at_least", "between", "even", "one_of"]
 
 
 def one_of(name: str, value: str, known: Sequence[str]) -> None:
@@ -25,3 +25,9 @@ def between(name: str, value: float, low: float, high: float) -> None:
     """Raise `UserError` unless `value` lies between `low` and `high`."""
     if not low <= value <= high:
         raise UserError(f"options.{name} {value}: must be a number from {low:g} to {high:g}")
+
+
+def even(name: str, value: int) -> None:
+    """Raise `UserError` unless `value` is even and positive."""
+    if value < 2 or value % 2:
+        raise UserError(f"options.{name} {value}: must be even and positive (half of it are keys, half values)")
