@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,12 @@ def batch_of(rows: Rows, method: RebQ, *, keep: bool) -> Batch:
     }
     index = torch.arange(len(rows.target))
     target = rows.target + CLASSES * (len(method.classifier.blocks) - 1)
-    batch = Batch(rows.presence, inputs, index, target, Memo(len(index)) if keep else None, index)
-    if keep:
-        method.prepare(lambda: iter([batch]))
+    bare = Batch(rows.presence, inputs, index, target)
+    if not keep:
+        return bare
+    batch = replace(bare, memo=Memo(len(index), lambda places: bare), places=index)
+    with torch.no_grad():
+        method.losses(batch, Stage(), torch.Generator())
     return batch
 
 

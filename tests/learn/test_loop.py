@@ -76,7 +76,7 @@ def test_bf16_learns_about_the_same(name: str, target: str, tmp_path: Path) -> N
         assert {p.dtype for p in method.parameters()} == {torch.float32}
         assert all(torch.isfinite(p).all() for p in method.parameters())
         assert losses.setdefault(precision, heard.losses) == heard.losses
-    assert losses["bf16"] != losses["no"]
+    assert losses["bf16"] != losses["no"] or not method.stages()
     assert losses["bf16"] == pytest.approx(losses["no"], abs=0.1)
 
 
@@ -222,9 +222,9 @@ def test_it_validates_as_often_as_asked_and_always_at_the_end(validations: int, 
 def test_metrics_have_one_line_for_each_look(name: str, data: Prepared, tmp_path: Path) -> None:
     method, heard = tiny.method_of(name, data, stir=0), tiny.Heard()
     tiny.loop_of(method, data, tmp_path, listener=heard, part="reference").fit()
-    lines = tiny.metrics(tmp_path)
     stages = [stage.name for stage in method.stages()]
     assert [name for name, _, _ in heard.stages] == stages
+    lines = tiny.metrics(tmp_path) if stages else []
     assert list(dict.fromkeys(line["stage"] for line in lines)) == stages
     for line in lines:
         assert line["part"] == "reference" and line["step"] >= 1 and line["epoch"] > 0
@@ -262,9 +262,14 @@ def test_the_parts_of_a_run_do_not_touch_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_it_learns(name: str, tmp_path: Path) -> None:
+    """What is frozen has weights that are far apart: fresh ones are so small that all rows look the same to them."""
     data = tiny.prepared(names=FACTS)
-    method = tiny.method_of(name, data, stir=0)
-    tiny.loop_of(method, data, tmp_path, settings=settings(epochs=25, validations=2)).fit()
+    method = tiny.method_of(name, data, stir=0, model=dataclasses.replace(tiny.SMALL, width=32, depth=2))
+    draw = torch.Generator().manual_seed(0)
+    for frozen in (p for p in method.parameters() if not p.requires_grad):
+        frozen += 0.3 * torch.randn(frozen.shape, generator=draw)
+    tiny.loop_of(method, data, tmp_path, settings=settings(epochs=25, validations=2, lr=3e-2)).fit()
+    tiny.close(method, data)
     rows = data.rows["test"]
     assert rows.target is not None
     right = answer(method, rows).probabilities.argmax(axis=1) == rows.target

@@ -153,7 +153,7 @@ class RebQ(Method):
 
     @property
     def _keeps_hidden(self) -> bool:
-        """Whether what may be hidden is little enough to be prepared; else its queries are made in every step."""
+        """Whether there are few parts that may be hidden; the queries of many are not worth keeping."""
         return not self.options.several or len(self.parts.names) < 3
 
     def _remembered(self, tokens: Laid, asked: _Asked) -> Tensor:
