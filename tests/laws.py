@@ -19,13 +19,14 @@ import torch
 from tests import tiny
 from tests.damage import DAMAGE, write_run
 from tests.poison import count_opened, hide_some, packed_tokens, poison_tensors, tokens_there
-from torch import Tensor
+from torch import Tensor, nn
 
 from absentia.config import Training
 from absentia.data.absence import MaskPlan
 from absentia.data.absence_rules import Rule
 from absentia.data.batch import Batch
 from absentia.data.kinds.series import SeriesDecoder
+from absentia.data.memo import Memo
 from absentia.data.presence import natural_presence
 from absentia.data.rows import OnBad
 from absentia.errors import UserError
@@ -243,6 +244,7 @@ class Laws:
             found += [losses_and_gradients(method, b, s)[1] for s, b in stage_batches(method, data, alone)]
             for grads in found:
                 learns = [key for key in _embedding(method, modality) if method.get_parameter(key).requires_grad]
+                learns = learns or [key for key, p in method.named_parameters() if p.requires_grad]
                 assert not learns or any(grads[key] is not None for key in learns), "something is learned"
                 for other in data.names:
                     reached = [grads[key] for key in _embedding(method, other) if grads[key] is not None]
@@ -276,26 +278,27 @@ class Laws:
         )
         opened.clear()
         rows._values.clear()
+        rows.memo = None
         answer(method, rows, size=4)
         assert opened == dict(zip(data.names, seen.sum(axis=0).tolist(), strict=True))
 
     def test_the_transformer_packs_the_tokens_that_are_there(self, name: str) -> None:
-        """As many passes as the method likes, each over exactly these tokens."""
+        """As many passes as the method likes, each over exactly these tokens and those that it says join them."""
         if METHODS[name].feeds_placeholders:
             pytest.skip("it feeds placeholders, and says so")
         data = data_for()
         method, batch = tiny.method_of(name, data), replace(rows_with_something(data), memo=None)
-        full, patch = batch.select(batch.presence.all(dim=1), data.names), steps_in_a_token(data)
+        full = batch.select(batch.presence.all(dim=1), data.names)
         with packed_tokens() as passes:
             method(full)
-        each, rest = divmod(sum(passes), tokens_there(full, patch))
+        each, rest = divmod(sum(passes), tokens_there(full, steps_in_a_token(data)))
         assert each >= 1 and rest == 0
         for shown in [torch.ones(len(data.names)).bool(), *map(torch.from_numpy, all_patterns(len(data.names)))]:
             view = batch.restrict(shown, data.names)
             view = view.select(~view.empty, data.names)
             with packed_tokens() as passes:
                 method(view)
-            assert sum(passes) == each * tokens_there(view, patch)
+            assert sum(passes) == tokens_said(method, view, data, each)
         with packed_tokens() as passes:
             method(batch.restrict(torch.zeros(len(data.names)).bool(), data.names))
         assert sum(passes) == 0
@@ -304,10 +307,11 @@ class Laws:
         """A method that feeds placeholders costs as if nothing were absent; one that does not, does not."""
         data = data_for()
         method, batch = tiny.method_of(name, data), replace(rows_with_something(data), memo=None)
+        lone = batch.restrict(torch.arange(len(data.names)) == 0, data.names)
         with packed_tokens() as passes:
-            method(batch.restrict(torch.arange(len(data.names)) == 0, data.names))
-        lone = tokens_there(batch.restrict(torch.arange(len(data.names)) == 0, data.names), steps_in_a_token(data))
-        assert (sum(passes) > lone * max(1, len(passes))) == METHODS[name].feeds_placeholders
+            method(lone)
+        said = tokens_said(method, lone.select(~lone.empty, data.names), data, max(1, len(passes)))
+        assert (sum(passes) > said) == METHODS[name].feeds_placeholders
 
     # 4. Order does not matter.
 
@@ -447,12 +451,14 @@ class Laws:
         whole = tiny.method_of(name, data, stir=0)
         heard = tiny.Heard()
         learn(whole, data, tmp_path / "whole", tiny.QUICK, listener=heard)
+        forget(data)
         assert len(heard.losses) > 3 or not whole.stages()
         for kill in range(1, len(heard.losses) + 1, max(1, len(heard.losses) // 5)):
             folder, often = tmp_path / str(kill), replace(tiny.QUICK, checkpoint_seconds=0 if kill % 2 else 1e6)
             killed, method = (tiny.method_of(name, data, stir=0) for _ in range(2))
             with pytest.raises(tiny.Killed):
                 tiny.loop_of(killed, data, folder, settings=often, listener=tiny.killer(kill)).fit()
+            forget(data)
             learn(method, data, folder, often)
             assert same_bits(whole.learned(), method.learned()), f"killed in step {kill}"
             assert tiny.metrics(folder) == tiny.metrics(tmp_path / "whole"), f"killed in step {kill}"
@@ -484,7 +490,10 @@ class Laws:
             assert same_bits(before, after), stage.name
 
     def test_a_session_keeps_what_was_learned(self, name: str) -> None:
-        """New classes come behind the known ones and are learned; the known ones stand still or go on learning."""
+        """New classes come behind the known ones, whose scores stay but for what the new parameters say.
+
+        Of a method that settles all that was learned stands still; of any other the known classes go on learning.
+        """
         data = data_for()
         method, batch = tiny.method_of(name, data), tiny.everything(data)
         before, codec = method(batch).scores.detach(), data.fitted.codec
@@ -494,26 +503,30 @@ class Laws:
         method.open_session(wider)
         output, answered = method(batch), ~batch.empty
         assert output.scores.shape == (len(batch), 5)
-        if not method.settles:  # what is new may have a say at once, where it is all that is going to move
-            torch.testing.assert_close(output.scores[answered, :3], before[answered], rtol=CLOSE, atol=CLOSE)
+        fresh = new_parameters(method, known)
+        quiet = without(fresh, method, batch)
+        torch.testing.assert_close(quiet[answered, :3], before[answered], rtol=CLOSE, atol=CLOSE)
         shares = probabilities(output.scores, wider)
         torch.testing.assert_close(shares[batch.empty][0], torch.tensor(wider.prior), rtol=0, atol=1e-6)
         assert (output.uncertainty[batch.empty] == 1).all()
-        other = tiny.method_of(name, data, stir=0)
-        other.open_session(wider)
-        other.restore(method.learned())
-        assert _same_output(other(batch), output)
-        taught = replace(batch, target=torch.arange(len(batch)) % 5).select(answered, data.names)
+        classes = 3 + torch.arange(len(batch)) % 2 if method.settles else torch.arange(len(batch)) % 5
+        taught = replace(batch, target=classes).select(answered, data.names)
+        start = {key: p.detach().clone() for key, p in fresh.items()}
         for stage, rows in stage_batches(method, data, taught):
             losses_and_gradients(method, rows, stage)
-            torch.optim.SGD([p for p in method.parameters() if p.grad is not None], lr=0.1, weight_decay=0.1).step()
+            torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], weight_decay=0.1).step()
         method.close_session(lambda: iter([taught]))
+        assert not [key for key, p in fresh.items() if torch.equal(p, start[key])], "all that is new learns"
         moved = (method(batch).scores != output.scores)[answered].any(dim=0)
         assert moved[3:].all(), "every new class is learned"
         if method.settles:
             assert same_bits(known, {key: method.learned()[key] for key in known})
         else:
             assert moved.all(), "the known ones go on learning"
+        other = tiny.method_of(name, data, stir=0)
+        other.open_session(wider)
+        other.restore(method.learned())
+        assert _same_output(other(batch), method(batch))
 
     def test_a_session_does_not_mix_up_known_classes(self, name: str) -> None:
         method, codec = tiny.method_of(name, data_for()), data_for().fitted.codec
@@ -612,6 +625,39 @@ def _same_output(left: Output, right: Output) -> bool:
 def assert_close(part: Output, whole: Output, rows: Tensor) -> None:
     torch.testing.assert_close(part.scores, whole.scores[rows], rtol=CLOSE, atol=CLOSE)
     torch.testing.assert_close(part.uncertainty, whole.uncertainty[rows], rtol=CLOSE, atol=CLOSE)
+
+
+def tokens_said(method: Method, batch: Batch, data: Prepared, each: int) -> int:
+    """How many tokens may go through a transformer for an answer, as the method says; else `each` pass has them all."""
+    patch, said = steps_in_a_token(data), method.passes(batch.presence)
+    if said is None:
+        return each * tokens_there(batch, patch)
+    own = [n * tokens_there(batch.select(said[0] == n, data.names), patch) for n in torch.unique(said[0]).tolist()]
+    assert (said[1] <= 3 * (~batch.presence).sum(dim=1)).all(), "an absent modality is its [CLS] at most"
+    return sum(own) + int(said[1].sum())
+
+
+def forget(data: Prepared) -> None:
+    """What was kept beside the rows is gone, as in another process."""
+    for rows in data.rows.values():
+        rows.memo = Memo(len(rows), rows.batch)
+
+
+def new_parameters(method: Method, known: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """What learns and was not there before."""
+    return {key: p for key, p in method.named_parameters() if p.requires_grad and key not in known}
+
+
+@torch.no_grad()
+def without(parameters: Mapping[str, nn.Parameter], method: Method, batch: Batch) -> Tensor:
+    """The scores of a batch as if these parameters were zero."""
+    kept = {key: p.clone() for key, p in parameters.items()}
+    for p in parameters.values():
+        p.zero_()
+    scores = method(batch).scores
+    for key, p in parameters.items():
+        p.copy_(kept[key])
+    return scores
 
 
 def steps_in_a_token(data: Prepared) -> int:

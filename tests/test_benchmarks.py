@@ -62,6 +62,22 @@ def test_a_long_table_is_inspected_and_answered_in_little_memory(tmp_path: Path)
     assert rows["absentia predict"]["accuracy"] > 0.5
 
 
+def test_a_step_of_rebq_costs_the_tokens_that_are_there(tmp_path: Path) -> None:
+    check, *rows = smoke("rebq_step", tmp_path)
+    assert check["difference"] < 1e-3, "the plain rendition is the same computation"
+    found = {(row["case"], row["variant"]): row for row in rows}
+    for words in (8, 24):
+        full, image, empty = words + 10, 10, 2  # 3 x 3 patches and their [CLS]; an empty text is [CLS][SEP]
+        tokens = {name: found[f"step, {words} words", name]["tokens"] for name in ("plain", "exact", "default")}
+        assert tokens["plain"] == 6 * full + 2 * 6 * (full + 8) + 2 * 4 * full
+        memory = 3 * (empty + image + 8) + 2 * (full + 8)  # without text, and a text with a white picture
+        assert tokens["exact"] == full + 8 + 2 * (memory + 2 * full + 2 * (empty + image))
+        memory = 3 * (1 + image + 8) + 2 * (words + 1 + 8)
+        assert tokens["default"] == full + 8 + 2 * (memory + full + 2 * (1 + image) + words + 1)
+    assert found["step, 8 words", "late"]["tokens"] == found["step, 8 words", "default"]["tokens"]
+    assert found["answer, 8 words", "default"]["tokens"] < found["answer, 8 words", "exact"]["tokens"]
+
+
 def test_a_table_that_is_not_there_is_passed_over(
     inside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

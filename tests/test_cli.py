@@ -17,6 +17,9 @@ import yaml
 from PIL import Image
 
 from absentia.cli import main
+from absentia.config import RunConfig, StreamConfig, config_from
+from absentia.data.catalog import declaration
+from absentia.data.schema import modality_from, modality_from_flag
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--training.epochs", "2", "--training.batch", "16", "--model.width", "16", "--model.depth", "1"]
@@ -255,9 +258,19 @@ def test_help_is_quick_to_import() -> None:
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_are_valid(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    stream = content.keys() & {"by", "sessions", "classes"}
+    command = ["learn", "runs/stream"] if stream else ["train"]
     with pytest.raises(SystemExit) as done:
-        main(["train", "--config", str(recipe), "--print_config"])
+        main([*command, "--config", str(recipe), "--print_config"])
     assert done.value.code == 0 and math.isfinite(len(capsys.readouterr().out))
+    config = config_from(StreamConfig if stream else RunConfig, content)
+    names = {name: modality_from(name, options) for name, options in config.modality.items()}
+    known = declaration(config.table)
+    if known is not None:
+        assert names == dict(modality_from_flag(flag) for flag in known["modality"])
+        assert [config.target, config.id, config.split] == [known[role] for role in ("target", "id", "split")]
+        assert not stream or config.by == known["session"]  # type: ignore[attr-defined]
 
 
 def test_the_mechanisms_show_that_they_do_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:

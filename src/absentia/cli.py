@@ -51,6 +51,25 @@ def train(asked: Namespace) -> None:
     _run(config, out or _fresh(Path(config.table).stem), resume=resume)
 
 
+def pretrain(asked: Namespace) -> None:
+    """The command `pretrain`."""
+    from absentia.pretrain import pretrain_run
+    from absentia.watch import LossWatcher
+
+    given = _plain(asked)
+    out, resume = given.pop("out"), given.pop("resume")
+    if resume and given["table"] is None:
+        config = _config_of(out)
+    else:
+        config = config_from(RunConfig, _required_table(given) | {"modality": _modalities(given["modality"])})
+    console = _console()
+    with LossWatcher(console) as watcher:
+        made = pretrain_run(config, out, resume=resume, watcher=watcher)
+    for line in _about_backbone(made):
+        console.print(line, highlight=False, markup=False)
+    console.print(f"The backbone is in {out}; use it with --model.backbone {out}", highlight=False, soft_wrap=True)
+
+
 def demo(asked: Namespace) -> None:
     """The command `demo`."""
     from absentia.demo import demo_settings
@@ -173,11 +192,18 @@ def compare(asked: Namespace) -> None:
 
     folders = [RunFolder(path) for path in asked.runs]
     reports = [folder.read_json(folder.report) for folder in folders]
-    _console().print(side_by_side(reports, [folder.path.name for folder in folders]))
+    names = [folder.path.name for folder in folders]
+    _console().print(side_by_side(reports, names))
+    if asked.page:
+        from absentia.evaluate.streams.side_by_side import write_streams
+
+        write_streams(asked.page, reports, names)
+        _console().print(f"side by side in {asked.page}", highlight=False, soft_wrap=True)
 
 
 COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "train": train,
+    "pretrain": pretrain,
     "learn": learn,
     "sessions": sessions,
     "evaluate": evaluate,
@@ -204,10 +230,24 @@ def _run(config: RunConfig, out: str, *, resume: bool, source: Any = None, plan:
 
 def _show_stream(console: Console, report: dict[str, Any], out: str) -> None:
     """The table of sessions, and where the page is."""
-    from absentia.evaluate.stream_terminal import StreamTable
+    from absentia.evaluate.streams.terminal import StreamTable
 
     console.print(StreamTable(report))
     console.print(f"The stream is in {out}; open {Path(out) / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _about_backbone(made: dict[str, Any]) -> list[str]:
+    """What a backbone saw, in words."""
+    saw, model = made["saw"], made["model"]
+    rows = " and ".join(f"{count:,} {split}" for split, count in saw["rows"].items())
+    patterns = ", ".join(f"{count:,} {pattern}" for pattern, count in list(saw["presence"].items())[:8])
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in saw["validation"].items())
+    return [
+        f"A backbone of width {model['width']} and depth {model['depth']} saw {saw['table']}: {rows} rows",
+        f"  of the train rows {patterns}",
+        f"  {saw['steps']:,} of {saw['steps_made']:,} steps, seed {saw['seed']}, target {saw['target'] or 'none'}",
+        f"  losses on held-out rows: {losses or 'there are none'}",
+    ]
 
 
 def _table_and_schema(

@@ -70,6 +70,23 @@ def _learn(parser: ArgumentParser) -> None:
     parser.add_class_arguments(Training, "training")
 
 
+def _pretrain(parser: ArgumentParser) -> None:
+    """Make a backbone from a table, labels or not; --model.backbone takes it up."""
+    parser.add_argument("table", type=str | None, nargs="?", help="file, folder or hub name of the table")
+    _add_config(parser)
+    _add_schema(parser)
+    parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
+    parser.add_argument(
+        "--options", type=dict[str, Any], default={}, help="of the objectives: --options.share, whole, keep and weights"
+    )
+    parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument("--out", type=str, required=True, help="folder for the backbone")
+    parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with what is in --out")
+    parser.add_class_arguments(Model, "model")
+    parser.add_class_arguments(Training, "training")
+
+
 def _sessions(parser: ArgumentParser) -> None:
     """List the sessions of a stream, or go back to an earlier one."""
     parser.add_argument("run", type=str, help="folder of the stream")
@@ -131,6 +148,7 @@ def _mask(parser: ArgumentParser) -> None:
 def _compare(parser: ArgumentParser) -> None:
     """Put finished runs side by side, and say when they cannot be compared."""
     parser.add_argument("runs", nargs="+", help="run folders")
+    parser.add_argument("--page", type=str | None, help="HTML file that shows streams beside each other")
 
 
 def _demo(parser: ArgumentParser) -> None:
@@ -162,6 +180,7 @@ def _add_run(parser: ArgumentParser) -> None:
 
 BUILDERS: dict[str, Callable[[ArgumentParser], None]] = {
     "train": _train,
+    "pretrain": _pretrain,
     "learn": _learn,
     "sessions": _sessions,
     "evaluate": _evaluate,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shlex
@@ -37,6 +36,7 @@ from absentia.evaluate.scoring import score_patterns, split_summary
 from absentia.learn.backbones import open_backbone
 from absentia.learn.build import build_method, fitted_from, patterns_seen
 from absentia.learn.folder import RunFolder
+from absentia.learn.identity import identity_of
 from absentia.learn.loop import Listener, Loop, Validation
 from absentia.learn.prepare import Prepared, Survey, prepare, rows_of, survey
 from absentia.learn.run import Run, read_config, save_method, save_setup
@@ -100,7 +100,7 @@ def train_run(
     if plan is None and config.plan:
         plan = MaskPlan.load(config.plan)
     folder.create(resume=resume)
-    identity = _identity(folder, config, plan, seen, resume)
+    identity = identity_of(folder, config, plan, seen, resume)
     if resume and folder.report.exists():  # it is written last: nothing is left to do
         _drop_checkpoints(folder)
         return folder.read_json(folder.report)
@@ -312,36 +312,6 @@ def write_page(folder: RunFolder, report: Mapping[str, Any]) -> None:
     """Write report.html for a report and the metrics that are in the folder."""
     lines = folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
     folder.write_text(folder.page, render(report, [json.loads(line) for line in lines]))
-
-
-def _identity(folder: RunFolder, config: RunConfig, plan: MaskPlan | None, seen: Survey, resume: bool) -> str:
-    """Hash of what decides the weights; a resumed run must have the same settings."""
-    content = json.loads(json.dumps(config_to(config)))
-    if resume and folder.config.exists():
-        before, now = _flat(json.loads(json.dumps(config_to(read_config(folder))))), _flat(content)
-        changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        if changed:
-            raise UserError(
-                f"{folder.path} was started with another {' and '.join(changed)}; resume with the same settings, "
-                "or start in another folder"
-            )
-    folder.write_yaml(folder.config, content)
-    decisive = {k: v for k, v in content.items() if k not in ("patterns", "reference")}
-    decisive["plan"] = plan.sha256 if plan else None
-    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
-    for part in (repr(seen.ids), repr(seen.target), repr(seen.split.tolist())):
-        digest.update(part.encode())
-    digest.update(seen.presence.tobytes())
-    return digest.hexdigest()
-
-
-def _flat(content: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    out: dict[str, Any] = {}
-    for key, value in content.items():
-        inner = isinstance(value, Mapping) and value
-        out |= _flat(value, f"{where}{key}.") if inner else {where + key: value}
-    return out
 
 
 def _plan_rates(plan: MaskPlan | None, seen: Survey, data: Prepared) -> dict[str, Any] | None:

@@ -58,6 +58,7 @@ def learn_run(
     for number in _numbers(stream.folder, config, len(arrived), session):
         stream.learn(number, arrived if config.one_table else {number: arrived[0]})
     stream.catch_up(arrived if config.one_table else {})
+    stream.look_into(arrived if config.one_table else {})
     report = stream_report(stream.folder, config, command)
     if page:
         _write_page(stream.folder, report)
@@ -191,8 +192,18 @@ class _Stream:
         patterns = chosen_patterns(state.fitted.schema.names, self.config.patterns, presence)
         scores = score_sessions(state.method, rows, patterns) if rows else []
         own = self.folder.session(number)
-        own.write_json(own.inside, looked_into(state.method, rows))
         own.write_json(own.scores, {"after": number, "sessions": scores})
+
+    def look_into(self, arrived: Mapping[int, Arrived]) -> None:
+        """Keep what a page shows of the inside, for the stream as it stands."""
+        state = load_state(self.folder)
+        own = self.folder.session(state.sessions - 1)
+        if own.inside.exists():
+            return
+        known = {k: self._judged(k, state.fitted, arrived) for k in range(state.sessions)}
+        own.write_json(
+            own.inside, looked_into(state.method, {k: rows for k, rows in known.items() if rows is not None})
+        )
 
     def _judged(self, number: int, fitted: Fitted, arrived: Mapping[int, Arrived]) -> Rows | None:
         """The test rows of a session under all classes so far; None where its table is not there any more."""

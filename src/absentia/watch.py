@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from absentia.learn.loop import Validation
 
-__all__ = ["TerminalWatcher"]
+__all__ = ["LossWatcher", "TerminalWatcher"]
 
 
 class TerminalWatcher:
@@ -82,3 +82,14 @@ class TerminalWatcher:
         self._score = f"  validation mean {mean:.3f}, worst {worst:.3f}"
         if not self.console.is_terminal:
             self.console.print(f"  {self._name}:{self._score}{' (best)' if best else ''}", highlight=False)
+
+
+class LossWatcher(TerminalWatcher):
+    """For a training that is judged by its own loss."""
+
+    def validated(self, result: Validation, best: bool) -> None:
+        """A validation was made."""
+        if result.patterns:
+            self._score = f"  validation loss {-result.goodness:.3f}"
+            if not self.console.is_terminal:
+                self.console.print(f"  {self._name}:{self._score}{' (best)' if best else ''}", highlight=False)

@@ -113,6 +113,9 @@ def test_food_takes_validation_by_hash_where_there_is_none(dishes: Path) -> None
     count = Counter(sample.split for sample in built.samples)
     assert 20 <= count["val"] <= 60 and count["train"] + count["val"] == 400 and count["test"] == 200
     assert any("no split.json" in note for note in built.notes)
+    touch(dishes / "images" / "test" / "dish_000" / "dish_000_7.jpg")
+    said = " ".join(food.build(dishes).notes)
+    assert "1 pictures have no title and were left out: test/dish_000/dish_000_7.jpg" in said and "/203 rows" in said
 
 
 def test_food_with_holes(dishes: Path) -> None:
@@ -129,7 +132,7 @@ def test_food_with_holes(dishes: Path) -> None:
     built = food.build(dishes)
     said = " ".join(built.notes)
     assert built.missing == [sample.image] and f"1 pictures are not there: {sample.image}" in said
-    assert "1 rows of split.json have no title and were left out: dish_000_77.jpg" in said
+    assert "1 pictures have no title and were left out: dish_000_77.jpg" in said
     assert "1 titles are not in split.json" in said and "1 lines of the titles repeat a file" in said
     assert "again" not in [s.text for s in built.samples] and len(built.samples) == 600
 

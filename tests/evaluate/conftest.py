@@ -1,4 +1,4 @@
-"""Reports as a run would leave them, made up: glyphs (3 modalities), body sensors (6: 63 patterns), prices."""
+"""A browser, and made-up reports of runs: glyphs (3 modalities), body sensors (6: 63 patterns), prices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import functools
 import io
 import itertools
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"]
+QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 KINDS = {"image": "image", "photo": "image", "text": "text", "name": "text"}
 
 
@@ -289,3 +292,15 @@ def _course(part: str, stage: str, steps: int, higher: bool, parts: Sequence[str
 def fake() -> SimpleNamespace:
     """Builders of reports; each call makes a fresh one."""
     return SimpleNamespace(glyphs=glyphs, sensors=sensors, prices=prices, metrics=metrics)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=path, args=FLAGS + QUIET)
+        yield started
+        started.close()

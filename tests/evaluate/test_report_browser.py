@@ -2,52 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.evaluate.browsing import SPILLS, Visit
 
 from absentia.evaluate.report import render
-
-FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"]
-QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-SPILLS = """() => {
-    const wide = document.documentElement.clientWidth;
-    const inBox = (e) => e.closest('.scroll, .said, svg') !== null;
-    return [...document.querySelectorAll('body *')]
-        .filter((e) => !inBox(e) && e.getBoundingClientRect().right > wide + 1)
-        .map((e) => e.tagName + '.' + e.className);
-}"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=path, args=FLAGS + QUIET)
-        yield started
-        started.close()
-
-
-class Visit:
-    """A page that is open, with everything it asked for and complained about."""
-
-    def __init__(self, browser: Any, file: Path, *, width: int, scheme: str = "light") -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        self.page = self.context.new_page()
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.page.goto(file.as_uri())
 
 
 def hostile(fake: SimpleNamespace) -> dict[str, Any]:

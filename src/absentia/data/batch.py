@@ -81,9 +81,8 @@ class Batch:
         out: Tensor | None = None
         for pattern in torch.unique(self.presence, dim=0):
             mine = (self.presence == pattern).all(dim=1)
-            part = self.select(mine, names) if not mine.all() else self
-            make_some = partial(_made, make, part, names)
-            found = self.memo.recall((key, tuple(pattern.tolist())), self.places[mine], make_some)
+            block = partial(_made, make, pattern, names)
+            found = self.memo.recall((key, tuple(pattern.tolist())), self.places[mine], block)
             out = found.new_zeros(len(self), *found.shape[1:]) if out is None else out
             out = out.index_put((mine,), found.to(out.device))
         return self.presence.new_zeros(0, dtype=torch.float32) if out is None else out
@@ -111,8 +110,12 @@ class Batch:
         )
 
 
-def _made(make: Callable[[Batch], Tensor], batch: Batch, names: Sequence[str], wanted: Tensor) -> Tensor:
-    return make(batch if wanted.all() else batch.select(wanted, names))
+def _made(
+    make: Callable[[Batch], Tensor], pattern: Tensor, names: Sequence[str], block: Batch
+) -> tuple[Tensor, Tensor]:
+    """Which rows of a block have a pattern (M,), bool (n,), and what is made of them when they show just that."""
+    able = (block.presence | ~pattern).all(dim=1)
+    return able, make(block.select(able, names).restrict(pattern, names))
 
 
 def tensors(value: Value) -> dict[str, Tensor]:

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from absentia.data.batch import Batch
+
 __all__ = ["Memo"]
+
+BLOCK = 64  # rows that are computed together, whoever asks for one of them: the same bits in any order of asking
 
 
 class Memo:
-    """Tensors by key and row, for `rows` rows; it lives and dies with the rows it is about."""
+    """Tensors by key and row, for `rows` rows; it lives and dies with the rows it is about.
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    batch: gives rows by their places, as int64 (n,).
+    """
+
+    def __init__(self, rows: int, batch: Callable[[npt.NDArray[np.int64]], Batch]) -> None:
+        self.rows, self.batch = rows, batch
         self._kept: dict[Hashable, tuple[Tensor, Tensor]] = {}
 
-    def recall(self, key: Hashable, places: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """(B, ...): what `make` gives for the rows at `places` (B,), computed for those alone that are new.
+    def recall(self, key: Hashable, places: Tensor, make: Callable[[Batch], tuple[Tensor, Tensor]]) -> Tensor:
+        """(B, ...): what was made of the rows at `places` (B,), long; whole blocks are made where one is missing.
 
-        make: bool (B,), which rows are wanted, to their tensor (n, ...). Without gradient.
+        make: a block's rows to those that it can be made of, bool (n,), and what is made of them. Without gradient.
         """
         kept = self._kept.get(key)
-        known = torch.zeros_like(places, dtype=torch.bool) if kept is None else kept[1][places]
-        if not known.all():
+        missing = places if kept is None else places[~kept[1][places]]
+        for block in torch.unique(missing // BLOCK).tolist():
+            rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, self.rows))
             with torch.no_grad():
-                self._put(key, places[~known], make(~known))
+                able, values = make(self.batch(rows).to(places.device))
+            self._put(key, torch.from_numpy(rows).to(places.device)[able], values)
         with torch.inference_mode(False):
             return self._kept[key][0][places]
 

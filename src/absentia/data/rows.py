@@ -65,11 +65,11 @@ class Rows:
     first: int = 0
     root: Path | None = None
     bad: list[BadCellRecord] = field(default_factory=list)
-    memo: Memo = field(init=False, repr=False)
+    memo: Memo | None = field(init=False, repr=False)
     _values: dict[tuple[str, int], Value] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self.memo = Memo(len(self))
+        self.memo = Memo(len(self), self.batch)
 
     def __len__(self) -> int:
         return len(self.index)

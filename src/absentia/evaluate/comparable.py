@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from absentia.evaluate.wording import metric_words, short, value_words
+from absentia.errors import UserError
+from absentia.evaluate.wording import clean, metric_words, short, value_words
 
-__all__ = ["differing", "here"]
+__all__ = ["SHARED", "Check", "differing", "differing_in", "here", "run_names"]
 
 
 def here(row: Mapping[str, Any]) -> frozenset[str]:
@@ -36,7 +38,7 @@ def _test_rows(report: Mapping[str, Any]) -> Any:
     return ((report.get("splits") or {}).get("test") or {}).get("rows")
 
 
-CHECKS = (
+SHARED = (
     Check("metrics", lambda report: report["metric"], metric_words, "no difference can be shown"),
     Check("targets", _target, lambda name: value_words(name, 40), "they answer different questions"),
     Check("classes", _classes, lambda names: f"{len(names)}: {value_words(names, 40)}", "so do the questions"),
@@ -46,7 +48,6 @@ CHECKS = (
         lambda code: short(code or "none", 12),
         "a difference may come from the plan, not from the method",
     ),
-    Check("test rows", _test_rows, value_words, "they were not tested on the same rows"),
     Check(
         "modalities",
         lambda report: tuple(sorted(report["modalities"])),
@@ -54,17 +55,41 @@ CHECKS = (
         "patterns that only some of them know have gaps",
     ),
 )
+CHECKS = (*SHARED, Check("test rows", _test_rows, value_words, "they were not tested on the same rows"))
 
 
 def differing(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A sentence for each thing that the runs should share and do not."""
-    for check in CHECKS:
+    yield from differing_in(reports, CHECKS)
+    if len({_test_rows(report) for report in reports}) == 1:
+        yield from _other_rows(reports)
+
+
+def differing_in(reports: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> Iterator[str]:
+    """A sentence for each check that does not find the same in all reports."""
+    for check in checks:
         found = list(dict.fromkeys(check.read(report) for report in reports))
         if len(found) > 1:
             said = " / ".join(check.say(value) for value in found)
             yield f"the {check.what} differ ({said}): {check.follows}."
-    if len({_test_rows(report) for report in reports}) == 1:
-        yield from _other_rows(reports)
+
+
+def run_names(reports: Sequence[Mapping[str, Any]], given: Sequence[str] | None) -> tuple[str, ...]:
+    """What each run is called: as given, else by method and seed; those that share a name are numbered.
+
+    Raises UserError where there is not one name for each run.
+    """
+    wanted = [f"{report['method']}, seed {report.get('seed')}" for report in reports]
+    if given is not None:
+        wanted = [clean(str(name)) for name in given]
+    if len(wanted) != len(reports):
+        raise UserError(f"{len(reports)} runs were given with {len(wanted)} names: give one name for each run.")
+    seen: Counter[str] = Counter()
+    named = []
+    for name in wanted:
+        seen[name] += 1
+        named.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
+    return tuple(named)
 
 
 def _other_rows(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:

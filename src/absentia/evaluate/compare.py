@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from absentia.errors import UserError
-from absentia.evaluate.comparable import differing, here
+from absentia.evaluate.comparable import differing, here, run_names
 from absentia.evaluate.ranking import pattern_words
+from absentia.evaluate.streams.comparison import StreamComparison, compare_streams
+from absentia.evaluate.streams.contract import is_stream
 from absentia.evaluate.terminal import legend, printable, squares
 from absentia.evaluate.wording import Scale, clean, finite, metric_words, short
 
@@ -75,21 +76,24 @@ class Comparison:
         return table
 
 
-def compare(reports: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> Comparison:
+def compare(reports: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> Comparison | StreamComparison:
     """The runs beside each other, patterns that are worst on average first; differences are to the first run.
 
     `names`: of the runs, else each is called by method and seed. Patterns that only some runs know have gaps.
-    Raises UserError when there is nothing to compare.
+    Reports of streams stand under each other by their five figures, as `compare_streams` tells.
+    Raises UserError when there is nothing to compare, or streams are mixed with runs of one training.
     """
     if not reports:
         raise UserError("There is no run to compare: give at least one run folder with a report.json.")
+    if any(is_stream(report) for report in reports):
+        return compare_streams(reports, names)
     reports = [clean(report) for report in reports]
     modalities = tuple(dict.fromkeys(name for report in reports for name in report["modalities"]))
     patterns = dict.fromkeys(here(row) for report in reports for row in report["patterns"])
     rows = [_row(pattern, modalities, reports) for pattern in patterns]
     higher = bool(reports[0]["higher_is_better"])
     return Comparison(
-        names=_names(reports, names),
+        names=run_names(reports, names),
         metrics=tuple(report["metric"] for report in reports),
         modalities=modalities,
         rows=tuple(sorted(rows, key=lambda row: _mean(row) if higher else -_mean(row))),
@@ -98,20 +102,6 @@ def compare(reports: Sequence[Mapping[str, Any]], names: Sequence[str] | None = 
         ),
         warnings=tuple(differing(reports)),
     )
-
-
-def _names(reports: Sequence[Mapping[str, Any]], given: Sequence[str] | None) -> tuple[str, ...]:
-    wanted = [f"{report['method']}, seed {report.get('seed')}" for report in reports]
-    if given is not None:
-        wanted = [clean(str(name)) for name in given]
-    if len(wanted) != len(reports):
-        raise UserError(f"{len(reports)} runs were given with {len(wanted)} names: give one name for each run.")
-    seen: Counter[str] = Counter()
-    named = []
-    for name in wanted:
-        seen[name] += 1
-        named.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
-    return tuple(named)
 
 
 def _row(pattern: frozenset[str], modalities: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> Row:

@@ -19,13 +19,14 @@ HIDDEN = -100.0  # score of a class that is not this session's (RebQ and CODA-Pr
 class Classifier(nn.Module):
     """Features (B, D) to scores (B, K), one linear block for the classes that each session brought.
 
-    settles: whether a block stops learning when the next one arrives. All blocks start at the prior.
+    settles: whether a block stops learning when the next one arrives. A block starts at its classes' prior; classes
+    that exclude each other at their shares beside one another, so that no block has a start on the others.
     """
 
     def __init__(self, *, width: int, codec: TargetCodec, settles: bool = True) -> None:
         super().__init__()
         self.width, self.settles = width, settles
-        self.blocks = nn.ModuleList([_block(width, prior_scores(codec))])
+        self.blocks = nn.ModuleList([_block(width, _start(codec, 0))])
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.cat([block(features) for block in self.blocks], dim=1)
@@ -37,13 +38,19 @@ class Classifier(nn.Module):
 
     def grow(self, codec: TargetCodec) -> None:
         """Make room for the classes that `codec` has more; without any, nothing changes and everything learns on."""
-        fresh = prior_scores(codec)[self.size :]
+        fresh = _start(codec, self.size)
         if not len(fresh):
             return
         if self.settles:
             settle(self.blocks)
         like = next(iter(self.blocks[0].state_dict().values()))
         self.blocks.append(_block(self.width, fresh).to(like))
+
+
+def _start(codec: TargetCodec, known: int) -> Tensor:
+    """(k,): where the scores of the classes behind the first `known` start."""
+    prior = prior_scores(codec)[known:]
+    return prior - prior.mean() if codec.target.kind == "class" and len(prior) else prior
 
 
 def _block(width: int, prior: Tensor) -> nn.Linear:

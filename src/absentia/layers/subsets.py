@@ -1,4 +1,4 @@
-"""Patterns as rows of bools: all of them, and random subsets of what a row has."""
+"""Patterns as rows of bools: all of them, random subsets of what a row has, and what is left once a part is hidden."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["all_patterns", "random_subsets", "weighted_parts"]
+__all__ = ["all_patterns", "hidden_parts", "random_subsets", "weighted_parts"]
 
 MOST = 8  # modalities up to which every part of what a row has is meant
 
@@ -31,8 +31,22 @@ def random_subsets(presence: Tensor, keep: float, draw: torch.Generator) -> Tens
     noise = torch.rand(batch, modalities + 2, generator=draw).to(presence.device)
     have = presence.sum(dim=1)
     size = torch.where(noise[:, -1] < keep, have, (noise[:, -2] * have).floor().long() + 1)
-    rank = noise[:, :modalities].masked_fill(~presence, 2.0).argsort(dim=1).argsort(dim=1)
-    return presence & (rank < size[:, None])
+    return presence & (_ranks(presence, noise) < size[:, None])
+
+
+def hidden_parts(presence: Tensor, draw: torch.Generator, *, several: bool = False) -> Tensor:
+    """What rows that have two modalities or more, bool (n, M), still show when one of these is hidden, bool (n', M).
+
+    Of two modalities each is hidden in turn: all rows without the first, then all without the second, n' = 2 n. Of
+    more, one is drawn for each row, n' = n; with `several` any number that leaves one.
+    """
+    rows, modalities = presence.shape
+    if modalities == 2:
+        return torch.cat([presence & shown for shown in torch.eye(2, dtype=torch.bool, device=presence.device).flip(0)])
+    noise = torch.rand(rows, modalities + 1, generator=draw).to(presence.device)
+    most = presence.sum(dim=1) - 1
+    gone = (noise[:, -1] * most).floor().long() + 1 if several else torch.ones_like(most)
+    return presence & (_ranks(presence, noise) >= gone[:, None])
 
 
 def weighted_parts(presence: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -50,6 +64,11 @@ def weighted_parts(presence: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         size = int(pattern.sum())
         among = have.new_tensor([max(1, n * comb(n, size)) for n in range(modalities + 1)])[have]
         yield pattern.expand_as(presence), (presence | ~pattern).all(dim=1) / among
+
+
+def _ranks(presence: Tensor, noise: Tensor) -> Tensor:
+    """(B, M): a random order of what each row has, from 0; what it lacks comes behind."""
+    return noise[:, : presence.shape[1]].masked_fill(~presence, 2.0).argsort(dim=1).argsort(dim=1)
 
 
 def _ends(presence: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

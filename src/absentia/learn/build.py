@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,9 @@ from absentia.methods import method_named
 from absentia.methods.base import Method, Parts
 from absentia.models.backbone import FusedBackbone
 
-__all__ = ["build_method", "fitted_from", "fitted_to", "patterns_seen"]
+__all__ = ["build_method", "fitted_from", "fitted_to", "make_method", "patterns_seen"]
 
+M = TypeVar("M", bound=Method)
 MOST = 8  # modalities up to which every pattern is meant
 
 
@@ -34,6 +35,19 @@ def build_method(
     seen: npt.NDArray[np.bool_],
     options: Mapping[str, Any] | None = None,
 ) -> Method:
+    """A fresh method by its name; see `make_method`."""
+    return make_method(method_named(name), fitted, model, seed=seed, seen=seen, options=options)
+
+
+def make_method(
+    kind: type[M],
+    fitted: Fitted,
+    model: Model,
+    *,
+    seed: int,
+    seen: npt.NDArray[np.bool_],
+    options: Mapping[str, Any] | None = None,
+) -> M:
     """A fresh method; the same seed gives the same weights.
 
     `seen` is bool (P, M), see `patterns_seen`; `options` are the method's own settings.
@@ -49,7 +63,7 @@ def build_method(
         raise ValueError("the rows were prepared for another backbone than model.backbone")
     state = torch.get_rng_state()
     try:
-        torch.manual_seed(number_of(seed, "method", name))
+        torch.manual_seed(number_of(seed, "method", kind.name))
         parts = Parts(
             names=fitted.schema.names,
             codec=fitted.codec,
@@ -59,7 +73,7 @@ def build_method(
             dropout=model.dropout,
             options=options or {},
         )
-        return method_named(name)(parts=parts)
+        return kind(parts=parts)
     finally:
         torch.set_rng_state(state)
 

@@ -137,7 +137,7 @@ def prepare(
         presence = plan.apply(seen.ids, presence, list(seen.split))
     known = np.asarray([is_known(cell) for cell in seen.target] if schema.target else np.ones(len(seen.ids), bool))
     schema, presence, notes = _learnable(schema, presence, seen, known)
-    notes = [*table.notes, *notes, *_notes_on(known, presence, seen)]
+    notes = [*table.notes, *notes, *_notes_on(known, presence, seen, splits)]
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
     fitted = fitted or _fit(table, schema, train, presence[train], seen, backbone)
     rows = {}
@@ -306,7 +306,7 @@ def _note_on_unseen(name: str, later: npt.NDArray[np.bool_]) -> str:
     )
 
 
-def _notes_on(known: Bools, presence: Bools, seen: Survey) -> list[str]:
+def _notes_on(known: Bools, presence: Bools, seen: Survey, splits: Sequence[str]) -> list[str]:
     notes = []
     if not known.all():
         notes.append(f"{int((~known).sum())} rows have no target and were left out.")
@@ -316,6 +316,8 @@ def _notes_on(known: Bools, presence: Bools, seen: Survey) -> list[str]:
     validated, tested = (bool((known & (seen.split == name)).any()) for name in ("val", "test"))
     if not validated:
         notes.append("There are no validation rows, so training could not stop early and its last weights were kept.")
+    if "test" not in splits:
+        return notes
     if not tested and validated:
         notes.append("There is no test split; the scores are those of the validation rows.")
     if not tested and not validated:

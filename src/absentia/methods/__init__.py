@@ -17,6 +17,7 @@ from absentia.methods.lwf import LwF
 from absentia.methods.missing_aware import MissingAware
 from absentia.methods.probe import Probe
 from absentia.methods.prototypes import Prototypes
+from absentia.methods.rebq import RebQ
 from absentia.methods.replay import Replay
 
 __all__ = ["METHODS", "Method", "Output", "Parts", "Stage", "method_named"]
@@ -38,6 +39,7 @@ METHODS: dict[str, type[Method]] = {
         L2P,
         DualPrompt,
         CODA,
+        RebQ,
     )
 }
 

@@ -24,6 +24,7 @@ CATALOG: dict[str, str] = {
     "food101-cmml": "absentia.data.catalog.food101_cmml",
     "glyphs": "absentia.data.catalog.glyphs",
     "glyphs-cmml": "absentia.data.catalog.glyphs_cmml",
+    "glyphs-outside": "absentia.data.catalog.glyphs_outside",
     "mmimdb-cmml": "absentia.data.catalog.mmimdb_cmml",
 }
 

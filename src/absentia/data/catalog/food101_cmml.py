@@ -126,21 +126,37 @@ def _splits(folder: Path, titles: list[Title]) -> tuple[dict[Title, str], list[s
     """The split of each row, and how it was found."""
     path = folder / "split.json"
     if not path.is_file():
-        train = [t for t in titles if t.part == "train"]
-        chosen = hash_validation([_id(t) for t in train], NAME, VALIDATION)
-        split = {t: t.part for t in titles} | {t: "val" for t, val in zip(train, chosen, strict=True) if val}
-        how = f"sessions by hash; there is no split.json, so {VALIDATION:.0%} of the training rows validate, by hash"
-        return split, [how, *_on_counts(Counter(split.values()))]
+        return _hashed_splits(folder, titles)
     named = read_splits(path)
     split = {t: named[t.file] for t in titles if t.file in named}
     remarks = ["sessions by hash, splits of split.json", *_on_counts(Counter(named.values()))]
     having = {t.file for t in titles}
-    untitled = [file for file in named if file not in having]
-    if untitled:
-        remarks.append(f"{len(untitled):,} rows of split.json have no title and were left out: {listed(untitled)}")
+    remarks += _on_untitled([file for file in named if file not in having])
     if len(split) < len(titles):
         remarks.append(f"{len(titles) - len(split):,} titles are not in split.json and were left out")
     return split, remarks
+
+
+def _hashed_splits(folder: Path, titles: list[Title]) -> tuple[dict[Title, str], list[str]]:
+    """Train and test as the files say, and a tenth of the training rows for validation."""
+    train = [t for t in titles if t.part == "train"]
+    chosen = hash_validation([_id(t) for t in train], NAME, VALIDATION)
+    split = {t: t.part for t in titles} | {t: "val" for t, val in zip(train, chosen, strict=True) if val}
+    how = f"sessions by hash; there is no split.json, so {VALIDATION:.0%} of the training rows validate, by hash"
+    having = {_id(t) for t in titles}
+    names = sorted(_pictures(folder / "images", "train") + _pictures(folder / "images", "test"))
+    untitled = [name for name in names if name not in having]
+    counts = Counter(split.values()) + Counter(name.partition("/")[0] for name in untitled)
+    return split, [how, *_on_counts(counts), *_on_untitled(untitled)]
+
+
+def _pictures(images: Path, part: str) -> list[str]:
+    found = (images / part).glob("*/*")
+    return [f"{part}/{path.parent.name}/{path.name}" for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _on_untitled(pictures: list[str]) -> list[str]:
+    return [f"{len(pictures):,} pictures have no title and were left out: {listed(pictures)}"] if pictures else []
 
 
 def _on_counts(found: Mapping[str, int]) -> list[str]:

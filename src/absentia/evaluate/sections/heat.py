@@ -66,7 +66,7 @@ def _heat_of_modalities(report: Json) -> dict[str, Any]:
     }
 
 
-def _shaded(values: Sequence[Any], metric: str, higher: bool) -> list[dict[str, str] | None]:
+def _shaded(values: Sequence[Any], metric: str, higher: bool) -> list[dict[str, Any] | None]:
     return shaded(values, Scale.of(metric, values), higher=higher)
 
 

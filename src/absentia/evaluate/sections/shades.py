@@ -29,14 +29,14 @@ def shade(rank: float) -> tuple[str, str]:
 
 def shaded(
     values: Sequence[Any], scale: Scale, *, higher: bool, among: Sequence[Any] | None = None
-) -> list[dict[str, str] | None]:
+) -> list[dict[str, Any] | None]:
     """A cell with text and style for each value, None for what is no number.
 
     The ramp runs over `among`, else over the values themselves; deep blue is the best of them.
     """
     known = [number for value in (values if among is None else among) if (number := finite(value)) is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
-    cells: list[dict[str, str] | None] = []
+    cells: list[dict[str, Any] | None] = []
     for value in values:
         number = finite(value)
         if number is None:
@@ -44,7 +44,7 @@ def shaded(
             continue
         rank = 0.5 if high == low else (number - low) / (high - low)
         background, ink = shade(rank if higher else 1 - rank)
-        cells.append({"text": scale.bare(number), "style": f"background:{background};color:{ink}"})
+        cells.append({"text": scale.bare(number), "style": f"background:{background};color:{ink}", "mute": False})
     return cells
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from absentia.evaluate.curves import Curves, curves
+from absentia.evaluate.curves import Curves
 from absentia.evaluate.page import filled
 from absentia.evaluate.sections.listing import listed
 from absentia.evaluate.streams import scores, sessions
@@ -17,16 +17,15 @@ from absentia.evaluate.streams.contract import is_stream
 from absentia.evaluate.streams.plots import (
     MOST_LINES,
     draw_after,
+    draw_losses,
     draw_patterns,
-    draw_queries,
     losses,
-    queries_of,
     shown_patterns,
 )
+from absentia.evaluate.streams.queries import draw_queries, drawn_queries, queries_of, query_words
 from absentia.evaluate.streams.view import Line, Stream, lines_beside
 from absentia.evaluate.streams.wording import TITLES, stream_headline
 from absentia.evaluate.svg import to_svg
-from absentia.evaluate.training_plots import draw_loss
 from absentia.evaluate.wording import metric_words, short
 
 __all__ = ["LONGEST_COMMAND", "after_figure", "render_stream"]
@@ -61,7 +60,7 @@ def render_stream(report: Json, beside: Sequence[Json] = ()) -> str:
         figures={name: svg for name, (svg, _) in figures.items()},
         said={name: words for name, (_, words) in figures.items()},
         cards=scores.stream_cards(stream),
-        matrix=scores.matrix_heat(stream),
+        matrix=scores.matrix_heat(stream) if len(stream.matrix) > 1 else None,
         beside=scores.stream_rows(lines, stream.report),
         metrics=scores.metric_rows(stream),
         released="f1_released" in (stream.report.get("matrices") or {}),
@@ -71,8 +70,8 @@ def render_stream(report: Json, beside: Sequence[Json] = ()) -> str:
         shares=sessions.pattern_shares(stream),
         usage=sessions.usage_heats(stream),
         queries=[
-            {"name": f"query-{place}", "title": f"Queries of {name}", "caption": sessions.query_words(entry)}
-            for place, (name, entry) in enumerate(sessions.drawn_queries(stream))
+            {"name": f"query-{place}", "title": f"Queries of {name}", "caption": query_words(entry)}
+            for place, (name, entry) in enumerate(drawn_queries(stream))
         ],
         about=sessions.stream_facts(stream),
     )
@@ -80,22 +79,23 @@ def render_stream(report: Json, beside: Sequence[Json] = ()) -> str:
 
 def after_figure(lines: Sequence[Line], report: Json, words: str) -> tuple[Markup, str]:
     """The figure of scores after each session, tall enough for its legend, and what it says."""
-    rows = (min(len(lines), MOST_LINES) + 1) // 2 if len(lines) > 1 else 0
+    rows = -(-min(len(lines), MOST_LINES) // 2) if len(lines) > 1 else 0
     size = (395, 250 + 17 * rows)
     return to_svg(lambda axes: draw_after(axes, lines, report), name="after", size=size), words
 
 
 def _figures(stream: Stream, lines: Sequence[Line]) -> Figures:
     figures: Figures = {}
-    if any(line.points for line in lines):
+    several = len(stream.matrix) > 1
+    if several and any(line.points for line in lines):
         figures["after"] = after_figure(lines, stream.report, _course_words(stream))
-    if len(stream.patterns) > 1:
+    if several and len(stream.patterns) > 1:
         rows = (len(shown_patterns(stream.patterns)) + 2) // 2
         svg = to_svg(partial(draw_patterns, stream=stream), name="patterns", size=(395, 250 + 17 * rows))
         figures["patterns"] = svg, f"A line for each of {len(stream.patterns)} patterns over sessions."
     if len((course := losses(stream.report, stream.numbers)).loss):
         figures["loss"] = _loss_figure(course, stream)
-    for place, (name, entry) in enumerate(sessions.drawn_queries(stream)):
+    for place, (name, entry) in enumerate(drawn_queries(stream)):
         if (found := queries_of(entry)) is not None:
             true, again, labels = found
             draw = partial(draw_queries, true=true, again=again, labels=labels)
@@ -105,8 +105,7 @@ def _figures(stream: Stream, lines: Sequence[Line]) -> Figures:
 
 
 def _loss_figure(course: Curves, stream: Stream) -> tuple[Markup, str]:
-    nothing = curves([])
-    svg = to_svg(lambda axes: draw_loss(axes, course, nothing, stream.report), name="loss")
+    svg = to_svg(partial(draw_losses, course=course, report=stream.report), name="loss", size=(395, 290))
     first, last = course.loss.y[0], course.loss.y[-1]
     return svg, f"Training loss from {first:.3g} to {last:.3g} in {course.last_step:,.0f} steps."
 

@@ -12,12 +12,13 @@ from absentia.evaluate.streams.view import Figures, Line, Stream, spread
 from absentia.evaluate.streams.wording import EXPLAINED, TITLES, trend_words
 from absentia.evaluate.wording import Scale, finite, metric_words, short
 
-__all__ = ["five", "matrix_heat", "metric_rows", "pattern_rows", "stream_cards", "stream_rows"]
+__all__ = ["WIDE_SESSIONS", "five", "matrix_heat", "metric_rows", "pattern_rows", "stream_cards", "stream_rows"]
 
 MOST_SESSIONS = 24
 MOST_PATTERNS = 40
 MOST_STREAMS = 24
 WIDE_SESSIONS = 8
+EMPTY = {"text": "", "style": "", "mute": False}
 Json = Mapping[str, Any]
 
 
@@ -35,10 +36,10 @@ def stream_cards(stream: Stream) -> list[dict[str, str]]:
     ]
 
 
-def matrix_heat(stream: Stream, among: Sequence[Any] | None = None) -> dict[str, Any]:
+def matrix_heat(stream: Stream, among: Sequence[Any] | None = None, *, mute: bool = False) -> dict[str, Any]:
     """The matrix as a heat map with the mean of each row; of very many sessions some, evenly.
 
-    `among`: all values that share the shading, where there are several matrices.
+    `among`: all values that share the shading, where there are several matrices.  mute: colours only, no means.
     """
     shown = spread(len(stream.matrix), MOST_SESSIONS)
     values = [[stream.matrix[t][i] if i <= t else None for i in shown] for t in shown]
@@ -47,15 +48,16 @@ def matrix_heat(stream: Stream, among: Sequence[Any] | None = None) -> dict[str,
     rows = []
     for place, t in enumerate(shown):
         here = cells[place * len(shown) : (place + 1) * len(shown)]
-        row = [cell if i <= t else {"text": "", "style": ""} for cell, i in zip(here, shown, strict=True)]
-        mean = {"text": stream.scale.bare(stream.after[t]), "style": "font-weight:600"}
-        rows.append({"name": f"session {stream.numbers[t]}", "cells": [*row, mean]})
+        row = [cell and {**cell, "mute": mute} if i <= t else EMPTY for cell, i in zip(here, shown, strict=True)]
+        mean = {"text": stream.scale.bare(stream.after[t]), "style": "font-weight:600", "mute": False}
+        rows.append({"name": f"session {stream.numbers[t]}", "cells": row if mute else [*row, mean]})
     return {
         "corner": "after",
-        "columns": [*(stream.numbers[i] for i in shown), "mean"],
+        "columns": [*(stream.numbers[i] for i in shown), *([] if mute else ["mean"])],
         "rows": rows,
         "left": len(stream.matrix) - len(shown),
-        "wide": len(shown) > WIDE_SESSIONS,
+        "wide": len(shown) > WIDE_SESSIONS and not mute,
+        "mute": mute,
     }
 
 

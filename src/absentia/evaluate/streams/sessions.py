@@ -9,15 +9,14 @@ from absentia.evaluate.ranking import pattern_words
 from absentia.evaluate.sections.about import Fact, about
 from absentia.evaluate.sections.listing import Listing, listed
 from absentia.evaluate.sections.shades import shaded
-from absentia.evaluate.streams.plots import queries_of
 from absentia.evaluate.streams.view import Stream, spread
 from absentia.evaluate.streams.wording import bytes_words
 from absentia.evaluate.wording import NOT_KNOWN, Scale, finite, seconds_words, short, value_words
 
-__all__ = ["drawn_queries", "pattern_shares", "query_words", "session_rows", "stream_facts", "usage_heats"]
+__all__ = ["pattern_shares", "session_rows", "stream_facts", "usage_heats"]
 
-MOST_SESSIONS, MOST_CLASSES, MOST_PATTERNS, MOST_POOLS, MOST_QUERIES = 60, 12, 8, 6, 6
-MOST_USED = 24
+MOST_SESSIONS, MOST_CLASSES, MOST_PATTERNS, MOST_POOLS = 60, 12, 8, 6
+MOST_USED, MOST_WITH_FIGURES, MOST_SHARES = 24, 8, 12
 Json = Mapping[str, Any]
 
 
@@ -54,7 +53,7 @@ def pattern_shares(stream: Stream) -> dict[str, Any] | None:
     names = sorted(totals, key=lambda name: -totals[name])[:MOST_PATTERNS]
     if len(totals) < 2:
         return None
-    shown = spread(len(counts), MOST_USED)
+    shown = spread(len(counts), MOST_SHARES)
     values = [[_part(counts[t], name) for name in names] for t in shown]
     cells = shaded([v for row in values for v in row], Scale(factor=100, decimals=0, unit="\u00a0%"), higher=True)
     return {
@@ -65,6 +64,7 @@ def pattern_shares(stream: Stream) -> dict[str, Any] | None:
             for k, t in enumerate(shown)
         ],
         "left": len(totals) - len(names),
+        "some": len(shown) < len(counts),
     }
 
 
@@ -77,33 +77,17 @@ def usage_heats(stream: Stream) -> list[dict[str, Any]]:
         columns = spread(width, MOST_USED) if width else []
         values = [[finite(square[i][s]) if s < len(square[i]) else None for s in columns] for i in shown]
         flat = [value for row in values for value in row]
-        if not any(value is not None for value in flat):
+        if sum(value is not None for value in flat) < 2:
             continue
-        cells = shaded(flat, Scale.of("", flat), higher=True)
+        mute = len(columns) > MOST_WITH_FIGURES
+        cells = [cell and {**cell, "mute": mute} for cell in shaded(flat, Scale.of("", flat), higher=True)]
         rows = [
             {"name": f"session {_number(stream, i)}", "cells": cells[k * len(columns) : (k + 1) * len(columns)]}
             for k, i in enumerate(shown)
         ]
         head = [_number(stream, s) for s in columns]
-        heats.append({"title": short(name, 40), "corner": "queries of", "columns": head, "rows": rows})
+        heats.append({"title": short(name, 40), "corner": "rows of", "columns": head, "rows": rows, "mute": mute})
     return heats
-
-
-def query_words(entry: Json) -> str:
-    """How to read the map of one modality's queries, and how like the two kinds are."""
-    words = "Each line joins the true query of a row and the one that was rebuilt while the modality was hidden."
-    fit, other = finite(entry.get("fit")), finite(entry.get("fit_shuffled"))
-    if fit is not None:
-        words += f" Their mean cosine similarity is {fit:.2f}".replace("-", "−")
-        words += "." if other is None else f"; to the queries of other rows it is {other:.2f}.".replace("-", "−")
-    layout = {"pca": "the two main axes", "t-SNE": "t-SNE"}.get(str(entry.get("layout")))
-    return words + (f" Laid out by {layout}." if layout else "")
-
-
-def drawn_queries(stream: Stream) -> list[tuple[str, Json]]:
-    """The entries of "queries" that can be drawn, by modality."""
-    entries = [entry for entry in stream.report.get("queries") or [] if queries_of(entry) is not None]
-    return [(short(entry.get("modality", "queries"), 40), entry) for entry in entries[:MOST_QUERIES]]
 
 
 def stream_facts(stream: Stream) -> list[Fact]:

@@ -12,10 +12,11 @@ from absentia.evaluate.continual import stage_means, summarise
 from absentia.evaluate.ranking import pattern_words
 from absentia.evaluate.wording import Scale, clean, finite, short
 
-__all__ = ["Line", "Pattern", "Stream", "lines_beside", "spread"]
+__all__ = ["Line", "Pattern", "Points", "Stream", "lines_beside", "points_of", "spread"]
 
 Json = Mapping[str, Any]
 Matrix = list[list[float | None]]
+Points = list[tuple[float, float]]
 Figures = Mapping[str, float | None]
 
 
@@ -39,7 +40,7 @@ class Line:
     """One stream's scores after each session (x, y) and its five figures."""
 
     label: str
-    points: list[tuple[float, float]]
+    points: Points
     figures: Figures
 
 
@@ -127,6 +128,16 @@ def lines_beside(entries: Sequence[Json], metric: str) -> tuple[list[Line], list
 def spread(count: int, most: int) -> list[int]:
     """At most `most` of the places 0 to count-1, evenly, with both ends."""
     return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
+
+
+def points_of(pairs: Any) -> Points:
+    """The [x, y] pairs of a report that are two numbers."""
+    found = []
+    for pair in pairs or []:
+        x, y = (finite(value) for value in list(pair)[:2])
+        if x is not None and y is not None:
+            found.append((x, y))
+    return found
 
 
 def _after(entry: Json) -> list[Json]:

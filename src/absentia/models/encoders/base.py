@@ -11,7 +11,7 @@ __all__ = ["Embedder", "learned_vector"]
 
 
 class Embedder(nn.Module, ABC):
-    """Tokens of one modality: [CLS], then what `embed` gives, with the modality's type added to all of them."""
+    """Tokens of one modality: [CLS], then what `content` gives at its places, each with the modality's type."""
 
     def __init__(self, *, width: int) -> None:
         super().__init__()
@@ -20,13 +20,22 @@ class Embedder(nn.Module, ABC):
         self.modality_type = learned_vector(width)
 
     @abstractmethod
-    def embed(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Collated inputs of n rows as tokens (n, T, D) and where they are real, bool (n, T)."""
+    def content(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Collated inputs of n rows as tokens (n, T, D) without their places, and where they are real, bool (n, T)."""
+
+    def places(self, count: int) -> Tensor | None:
+        """What tells `count` tokens of a row apart (T, D); None where their content is all there is."""
+        return None
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (n, 1 + T, D) with the [CLS] first, and where they are real, bool (n, 1 + T)."""
-        tokens, valid = self.embed(**inputs)
-        n = len(tokens)
+        return self.placed(*self.content(**inputs))
+
+    def placed(self, tokens: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """The contents (n, T, D) at their places, behind the [CLS]: (n, 1 + T, D) and bool (n, 1 + T)."""
+        n, count, _ = tokens.shape
+        places = self.places(count)
+        tokens = tokens if places is None else tokens + places
         tokens = torch.cat([self.cls_token.expand(n, 1, self.width), tokens], dim=1) + self.modality_type
         return tokens, torch.cat([valid.new_ones(n, 1), valid], dim=1)
 

@@ -22,16 +22,20 @@ class ImageEmbedder(Embedder):
 
     def __init__(self, *, width: int, decoder: ImageDecoder) -> None:
         super().__init__(width=width)
+        self.channels = decoder.channels
         half = width // 2
         channels = (decoder.channels, half // 2, half, width)
         self.stem = nn.Sequential(*(_Halving(a, b) for a, b in itertools.pairwise(channels)))
         height, across = decoder.size
         self.position = learned_vector(-(-height // STRIDE) * -(-across // STRIDE), width)
 
-    def embed(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def content(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         pixels = inputs["pixels"].to(self.position.dtype) / 127.5 - 1
-        tokens = self.stem(pixels).flatten(2).transpose(1, 2) + self.position  # (n, T, D)
+        tokens = self.stem(pixels).flatten(2).transpose(1, 2)  # (n, T, D)
         return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+
+    def places(self, count: int) -> Tensor:
+        return self.position
 
 
 class _Halving(nn.Module):

@@ -118,9 +118,10 @@ class FeatureEmbedder(Embedder):
 
     def __init__(self, *, width: int, features: int) -> None:
         super().__init__(width=width)
+        self.features = features
         self.project = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width))
 
-    def embed(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def content(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         return self.project(inputs["features"].to(self.cls_token.dtype)), inputs["mask"]
 
 
@@ -132,7 +133,7 @@ class TunedEmbedder(Embedder):
         self.encoder = encoder
         self.project = nn.Sequential(nn.LayerNorm(encoder.width), nn.Linear(encoder.width, width))
 
-    def embed(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def content(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         tokens, valid = self.encoder(**inputs)
         return self.project(tokens), valid
 

@@ -26,13 +26,16 @@ class SeriesEmbedder(Embedder):
         self.local = nn.Conv1d(decoder.channels, width, kernel_size=5, padding=2)
         self.window = nn.Linear(self.patch * width, width)
 
-    def embed(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def content(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         steps, mask = self._whole_windows(inputs["steps"].to(self.window.weight.dtype), inputs["mask"])
         local = F.gelu(self.local(steps.transpose(1, 2))).transpose(1, 2) * mask[..., None]  # (n, T, D)
         n, t, d = local.shape
         tokens = self.window(local.reshape(n, t // self.patch, self.patch * d))
         valid = mask.reshape(n, t // self.patch, self.patch).any(dim=2)
-        return tokens + _waves(tokens.shape[1], d).to(tokens), valid
+        return tokens, valid
+
+    def places(self, count: int) -> Tensor:
+        return _waves(count, self.width).to(self.cls_token)
 
     def _whole_windows(self, steps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         short = -steps.shape[1] % self.patch

@@ -25,7 +25,7 @@ class TabularEmbedder(Embedder):
         self.category = nn.ModuleList(_categories(size, width) for size in decoder.category_sizes)
         self.position = learned_vector(len(self.sizes) + len(self.category), width)
 
-    def embed(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def content(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         numbers = torch.split(inputs["numbers"].to(self.position.dtype), self.sizes, dim=1)
         holes = torch.split(inputs["holes"].to(self.position.dtype), self.sizes, dim=1)
         tokens = [
@@ -33,8 +33,11 @@ class TabularEmbedder(Embedder):
             for i, (column, x, h) in enumerate(zip(self.numeric, numbers, holes, strict=True))
         ]
         tokens += [table(inputs["categories"][:, i]) for i, table in enumerate(self.category)]
-        stacked = torch.stack(tokens, dim=1) + self.position
+        stacked = torch.stack(tokens, dim=1)
         return stacked, torch.ones(stacked.shape[:2], dtype=torch.bool, device=stacked.device)
+
+    def places(self, count: int) -> Tensor:
+        return self.position
 
 
 def _categories(size: int, width: int) -> nn.Embedding:

@@ -20,7 +20,8 @@ class TextEmbedder(Embedder):
         nn.init.normal_(self.word.weight, std=0.02)
         self.position = learned_vector(decoder.max_length, width)
 
-    def embed(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
-        ids, mask = inputs["ids"], inputs["mask"]
-        places = torch.arange(ids.shape[1], device=ids.device)
-        return self.word(ids) + self.position[places], mask
+    def content(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return self.word(inputs["ids"]), inputs["mask"]
+
+    def places(self, count: int) -> Tensor:
+        return self.position[torch.arange(count, device=self.position.device)]

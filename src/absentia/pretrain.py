@@ -1,0 +1,157 @@
+"""The job behind `absentia pretrain`: a backbone from a table, without labels unless there are some."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from absentia.config import RunConfig, config_to
+from absentia.data.absence import MaskPlan
+from absentia.data.catalog import declaration, open_source
+from absentia.data.presence import count_patterns
+from absentia.data.rows import OnBad, Rows
+from absentia.data.table import Table
+from absentia.errors import UserError
+from absentia.jobs import Quiet, Watcher, declared_schema, versions
+from absentia.learn.backbones import save_backbone
+from absentia.learn.build import fitted_from, fitted_to, make_method, patterns_seen
+from absentia.learn.folder import RunFolder
+from absentia.learn.identity import identity_of
+from absentia.learn.loop import Loop, Validation
+from absentia.learn.prepare import Prepared, prepare, survey
+from absentia.methods.base import Method, Stage
+from absentia.methods.pretraining import Pretraining
+
+__all__ = ["pretrain_run", "validate_losses"]
+
+SPLITS = ("train", "val")  # the test rows stay unseen, here too
+AT_ONCE = 256
+
+
+def pretrain_run(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    source: Any = None,
+    watcher: Watcher | None = None,
+) -> dict[str, Any]:
+    """Pretrain a backbone, write its folder, and return config.json's content; its `saw` says what it has seen.
+
+    source: the opened table or anything `open_table` takes, where it is not `config.table`.
+    Raises `UserError` for everything a user can mend.
+    """
+    watcher = watcher or Quiet()
+    if config.model.backbone is not None:
+        raise UserError("pretrain makes a backbone from scratch; leave model.backbone away")
+    folder = RunFolder(out)
+    config = replace(_declared(config), method=Pretraining.name)
+    table = source if isinstance(source, Table) else open_source(config.table if source is None else source)
+    schema = declared_schema(config, table, watcher.say, need_target=False)
+    schema = schema if config.target else replace(schema, target=None)
+    seen = survey(table, schema)
+    plan = MaskPlan.load(config.plan) if config.plan else None
+    folder.create(resume=resume)
+    identity = identity_of(folder, config, plan, seen, resume)
+    done = folder.path / "config.json"
+    if resume and done.exists():
+        _clear(folder)
+        return folder.read_json(done)
+    known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
+    on_bad: OnBad = config.on_bad  # type: ignore[assignment]
+    data = prepare(
+        *(table, schema), plan=plan, on_bad=on_bad, advance=watcher.reading, seen=seen, fitted=known, splits=SPLITS
+    )
+    folder.write_json(folder.schema, fitted_to(data.fitted))
+    method = _trained(config, data, folder, identity, watcher)
+    saw = _saw(config, data, method) | _kept(folder)
+    content = save_backbone(folder.path, method.backbone, data.fitted, config.model, saw)
+    _clear(folder)
+    return content
+
+
+@torch.inference_mode()
+def validate_losses(method: Method, stage: Stage, *, rows: Rows) -> Validation:
+    """The mean of each loss over held-out rows, with the same questions every time; less is better."""
+    summed: dict[str, float] = {}
+    weight: dict[str, int] = {}
+    for number, batch in enumerate(rows.batches(AT_ONCE)):
+        batch = batch.select(~batch.empty, method.parts.names)
+        if not len(batch):
+            continue
+        draw = torch.Generator().manual_seed(number)
+        for name, loss in method.losses(batch.to(method.prior.device), stage, draw).items():
+            summed[name] = summed.get(name, 0.0) + float(loss) * len(batch)
+            weight[name] = weight.get(name, 0) + len(batch)
+    means = {name: total / weight[name] for name, total in summed.items()}
+    return Validation(patterns=means, goodness=-sum(means.values()) if means else -np.inf)
+
+
+def _declared(config: RunConfig) -> RunConfig:
+    """The settings, with what a known data set says of itself where they say nothing."""
+    known = declaration(config.table)
+    if config.modality or not known:
+        return config
+    modality = dict(flag.split("=", 1) for flag in known["modality"])
+    return replace(config, modality=modality, id=config.id or known.get("id"), split=config.split or known.get("split"))
+
+
+def _trained(config: RunConfig, data: Prepared, folder: RunFolder, identity: str, watcher: Watcher) -> Pretraining:
+    for note in data.notes:
+        watcher.say(note)
+    watcher.part("pretraining")
+    rows = data.rows["train"]
+    seen = patterns_seen(rows.presence)
+    method = make_method(Pretraining, data.fitted, config.model, seed=config.seed, seen=seen, options=config.options)
+    loop = Loop(
+        method=method,
+        rows=rows,
+        settings=config.training,
+        seed=config.seed,
+        folder=folder,
+        validate=partial(validate_losses, rows=data.rows["val"]),
+        run=identity,
+        listener=watcher,
+    )
+    loop.fit()
+    return method
+
+
+def _saw(config: RunConfig, data: Prepared, method: Pretraining) -> dict[str, Any]:
+    """Exactly what the backbone was trained on."""
+    ids = [key for split in SPLITS for key in data.rows[split].ids]
+    return {
+        "table": config.table,
+        "rows": {split: len(data.rows[split]) for split in SPLITS},
+        "ids_sha256": hashlib.sha256(repr(ids).encode()).hexdigest(),
+        "presence": count_patterns(data.rows["train"].presence, data.names),
+        "plan_sha256": data.plan.sha256 if data.plan else None,
+        "target": config.target,
+        "objectives": config_to(method.options),
+        "training": config_to(config.training),
+        "seed": config.seed,
+        "versions": versions(),
+        "notes": list(data.notes),
+    }
+
+
+def _kept(folder: RunFolder) -> dict[str, Any]:
+    """How many steps made the weights that were kept, of how many, and their losses on held-out rows."""
+    lines = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
+    validated = [line for line in lines if line["event"] == "validate"]
+    scored = [line for line in validated if line["score"] is not None]
+    best = min(scored, key=lambda line: float(line["score"])) if scored else validated[-1]
+    return {"steps": best["step"], "steps_made": validated[-1]["step"], "validation": best["patterns"]}
+
+
+def _clear(folder: RunFolder) -> None:
+    """Take away what only a training that goes on needs."""
+    for path in (folder.schema, folder.checkpoint()):
+        path.unlink(missing_ok=True)
