@@ -24,13 +24,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from _tables import KNOWN, SMOKE, data_folder, open_known, smoke_table
+from _tables import KNOWN, SMOKE, data_folder, open_known, smoke_table, with_encoder
 
 from absentia.data.catalog import declaration, open_source
 from absentia.data.catalog.cmml import fingerprint, hash_sessions, slashed
+from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.data.schema import modality_from_flag, target_from_flag
 from absentia.data.splits import assign_splits
 from absentia.errors import UserError
+from absentia.models.encoders.pretrained import FrozenEncoder, PretrainedEncoder
 
 __all__ = ["STREAMS", "Dealt", "Stream", "prepared_streams"]
 
@@ -76,15 +78,19 @@ STREAMS: Mapping[str, Dealt | None] = {
 }
 
 
-def prepared_streams(names: Sequence[str], data: Path | None, out: Path) -> dict[str, Stream]:
+def prepared_streams(
+    names: Sequence[str], data: Path | None, out: Path, encoders: Mapping[str, str] | None = None
+) -> dict[str, Stream]:
     """The streams by name, written to NAME-stream.parquet and NAME-pretrain.parquet in `out` where they are not there.
 
+    encoders: folders by modality or kind; what such a frozen encoder makes of a cell then stands in its place, one
+    vector, so that no training reads it again.
     Raises `UserError` for a table that is not in the folder `data`.
     """
-    return {name: _prepared(name, STREAMS[name], data, out) for name in names}
+    return {name: _prepared(name, STREAMS[name], data, out, encoders or {}) for name in names}
 
 
-def _prepared(name: str, dealt: Dealt | None, data: Path | None, out: Path) -> Stream:
+def _prepared(name: str, dealt: Dealt | None, data: Path | None, out: Path, encoders: Mapping[str, str]) -> Stream:
     if dealt is None:
         known = declaration(name)
         assert known is not None
@@ -95,13 +101,39 @@ def _prepared(name: str, dealt: Dealt | None, data: Path | None, out: Path) -> S
     stream, rest = out / f"{name}-stream.parquet", out / f"{name}-pretrain.parquet"
     if not stream.is_file():
         table = smoke_table(classes=8) if name == SMOKE else open_known(name, data)
-        whole = table.take(np.arange(len(table)))
+        whole = _encoded(table.take(np.arange(len(table))), declared.modalities, encoders)
         taught, left = _dealt(name, whole, declared.modalities, target_from_flag(declared.target).column, dealt)
         out.mkdir(parents=True, exist_ok=True)
         if left.num_rows:
             pq.write_table(left, rest)
         pq.write_table(taught, stream)
-    return Stream(name, str(stream), str(rest) if rest.is_file() else None, declared.modalities, declared.target)
+    flags = [_plain(flag, encoders) for flag in declared.modalities]
+    return Stream(name, str(stream), str(rest) if rest.is_file() else None, flags, declared.target)
+
+
+def _plain(flag: str, encoders: Mapping[str, str]) -> str:
+    """The flag of a modality that has become a vector."""
+    return flag.partition("=")[0] + "=tabular" if with_encoder(flag, encoders) != flag else flag
+
+
+def _encoded(table: pa.Table, modalities: Sequence[str], encoders: Mapping[str, str]) -> pa.Table:
+    """The table with one vector, of a frozen encoder, in place of each cell that has such an encoder."""
+    for flag in modalities:
+        name, kind = modality_from_flag(with_encoder(flag, encoders))
+        if not kind.encoder:
+            continue
+        decoder = PretrainedDecoder(kind=kind.kind, source=kind.encoder)
+        encoder = FrozenEncoder(encoder=PretrainedEncoder(kind=kind.kind, source=kind.encoder), decoder=decoder)
+        cells = table[name].to_pylist()
+        there = [i for i, cell in enumerate(cells) if cell is not None]
+        vectors: list[list[float] | None] = [None] * len(cells)
+        for start in range(0, len(there), 32):
+            rows = there[start : start + 32]
+            for row, value in zip(rows, encoder([decoder.decode(cells[i]) for i in rows]), strict=True):
+                vectors[row] = value["features"][0].tolist()
+        column = pa.array(vectors, pa.list_(pa.float32()))
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
 
 
 def _dealt(

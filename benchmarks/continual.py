@@ -28,7 +28,7 @@ from typing import Any
 
 from _results import RESULTS, absentia, record, write
 from _streams import STREAMS, Stream, prepared_streams
-from _tables import SMOKE, data_folder, encoder_folders, with_encoder
+from _tables import SMOKE, data_folder, encoder_folders
 
 INCOMPLETE = "0.7"
 FIGURES = ("average_last", "average_stages", "forgetting_first", "forgetting_max", "last")
@@ -73,10 +73,10 @@ def main() -> None:
     jobs = [(t, r, s) for t in asked.tables for s in range(asked.seeds) for r in asked.rows]
     encoders = encoder_folders(asked.encoder, data_folder(asked.data))
     asked.work.mkdir(parents=True, exist_ok=True)
-    streams = prepared_streams(asked.tables, data_folder(asked.data), asked.work)
-    backbones = {table: _pretrained(stream, asked, encoders) for table, stream in streams.items()}
+    streams = prepared_streams(asked.tables, data_folder(asked.data), asked.work, encoders)
+    backbones = {table: _pretrained(stream, asked) for table, stream in streams.items()}
     with ThreadPoolExecutor(asked.workers) as pool:
-        rows = list(pool.map(lambda job: _learned(streams[job[0]], *job[1:], asked, encoders, backbones[job[0]]), jobs))
+        rows = list(pool.map(lambda job: _learned(streams[job[0]], *job[1:], asked, backbones[job[0]]), jobs))
     summary = [_over_seeds(t, r, rows) for t in asked.tables for r in asked.rows]
     path = write(f"continual-{asked.name}", rows + summary, range(asked.seeds), asked.out)
     for line in summary:
@@ -87,24 +87,22 @@ def main() -> None:
             record(f"continual learning on {table}, 70 % of rows incomplete", figures, range(asked.seeds), path)
 
 
-def _pretrained(stream: Stream, asked: argparse.Namespace, encoders: dict[str, str]) -> str | None:
+def _pretrained(stream: Stream, asked: argparse.Namespace) -> str | None:
     """The backbone of a stream, made once from rows whose classes no session has; None without such rows."""
     if stream.pretrain is None:
         return None
     out = asked.work / f"{stream.name}-backbone"
     if not (out / "config.json").exists():
-        flags = [word for flag in stream.modality for word in ("--modality", with_encoder(flag, encoders))]
+        flags = [word for flag in stream.modality for word in ("--modality", flag)]
         absentia(["pretrain", stream.pretrain, *flags, *asked.pretraining, "--out", str(out)])
     return str(out)
 
 
-def _learned(
-    stream: Stream, label: str, seed: int, asked: argparse.Namespace, encoders: dict[str, str], backbone: str | None
-) -> Row:
+def _learned(stream: Stream, label: str, seed: int, asked: argparse.Namespace, backbone: str | None) -> Row:
     """One `absentia mask` and one `absentia learn`, in processes of their own."""
     with tempfile.TemporaryDirectory(prefix="absentia-continual-") as folder:
         out, plan = Path(folder) / "run", Path(folder) / "plan.parquet"
-        flags = [word for flag in stream.modality for word in ("--modality", with_encoder(flag, encoders))]
+        flags = [word for flag in stream.modality for word in ("--modality", flag)]
         common = [*flags, "--target", stream.target, "--id", "id", "--split", "split", "--seed", str(seed)]
         absentia(["mask", stream.table, *common, "--p_incomplete", INCOMPLETE, "--out", str(plan)])
         settings = [part for flag in asked.set for part in ("--" + flag.partition("=")[0], flag.partition("=")[2])]

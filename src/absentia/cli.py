@@ -74,7 +74,11 @@ def demo(asked: Namespace) -> None:
     """The command `demo`."""
     from absentia.demo import demo_settings
 
-    config, table, plan = demo_settings(method=asked.method, seed=asked.seed, epochs=asked.epochs, on_bad=asked.on_bad)
+    if asked.continual:
+        _continual_demo(asked)
+        return
+    method = asked.method or "dropout"
+    config, table, plan = demo_settings(method=method, seed=asked.seed, epochs=asked.epochs, on_bad=asked.on_bad)
     _run(config, asked.out or _fresh("demo"), resume=asked.resume, source=table, plan=plan)
 
 
@@ -213,6 +217,19 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "compare": compare,
     "demo": demo,
 }
+
+
+def _continual_demo(asked: Namespace) -> None:
+    from absentia.demo_continual import continual_demo
+    from absentia.watch import TerminalWatcher
+
+    out, method, console = asked.out or _fresh("demo-continual"), asked.method or "rebq", _console()
+    with TerminalWatcher(console) as watcher:
+        report = continual_demo(
+            out, method=method, seed=asked.seed, epochs=asked.epochs, watcher=watcher, command=_command()
+        )
+    _show_stream(console, report, str(Path(out) / method))
+    console.print(f"Both ways are beside each other in {Path(out) / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _run(config: RunConfig, out: str, *, resume: bool, source: Any = None, plan: Any = None) -> None:

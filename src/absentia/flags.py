@@ -153,9 +153,12 @@ def _compare(parser: ArgumentParser) -> None:
 
 def _demo(parser: ArgumentParser) -> None:
     """Train on the embedded data set with 70 % of the training rows incomplete."""
-    parser.add_argument("--method", type=str, default="dropout", help="dropout, ignore or dedicated")
+    parser.add_argument("--method", type=str | None, help="dropout, or with --continual rebq, unless another is named")
     _add_run(parser)
     parser.add_argument("--epochs", type=float, default=6, help="passes over the training rows")
+    parser.add_argument(
+        "--continual", type=bool, nargs="?", const=True, default=False, help="five sessions of classes, one by one"
+    )
 
 
 def _add_config(parser: ArgumentParser) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -130,7 +129,6 @@ class Loop:
         best = dict(saved.get("best", {}))
         if saved:
             restore_optimizer(optimizer, saved["optimizer"])
-        self.method.prepare(partial(self._batches, wanted))
         if self.listener:
             self.listener.begin(stage.name, steps, self.position.step)
         every = self._validate_every(len(wanted), steps)
@@ -186,11 +184,6 @@ class Loop:
         if self.listener:
             self.listener.step(sum(summed.values()))
         return summed
-
-    def _batches(self, wanted: Ints) -> Iterator[Batch]:
-        """A stage's rows in order."""
-        for start in range(0, len(wanted), self.settings.batch):
-            yield self.rows.batch(wanted[start : start + self.settings.batch]).to(self.accelerator.device)
 
     def _rows_of(self, wanted: Ints, stage: Stage, step: int) -> Ints:
         """The rows of this step that are this process's."""

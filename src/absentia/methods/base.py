@@ -188,13 +188,6 @@ class Method(nn.Module, ABC):
             if isinstance(module, Head | Classifier):
                 module.grow(codec)
 
-    def prepare(self, batches: Batches) -> None:
-        """A training on these rows begins or goes on: make what is kept beside each row (`Batch.recall`).
-
-        The last bits of a row depend on the rows it is computed with. Made here, in the same order every time, they are
-        the same in a training that was interrupted.
-        """
-
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor] | None:
         """What an answer costs: how often each row's tokens go through a transformer, and how many tokens join them.
 

@@ -18,7 +18,7 @@ from absentia.layers.classifier import Classifier, session_loss
 from absentia.layers.fingerprint import fingerprint
 from absentia.layers.heads import task_loss
 from absentia.layers.readout import mean_of_present
-from absentia.methods.base import Batches, Method, Output, Parts, Stage
+from absentia.methods.base import Method, Output, Parts, Stage
 from absentia.methods.settings import one_of
 from absentia.models.fused import Prompts
 
@@ -91,13 +91,6 @@ class Continual(Reading):
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         return {"task": self.task(self.classifier(self.features(batch)), batch)}
-
-    @torch.no_grad()
-    def prepare(self, batches: Batches) -> None:
-        """Make what the training will recall of a frozen backbone."""
-        if self.backbone.frozen:
-            for batch in batches():
-                self.features(batch)
 
     def answer(self, batch: Batch) -> Output:
         scores = self.classifier(self.features(batch))

@@ -26,7 +26,7 @@ from absentia.layers.classifier import Classifier, session_loss
 from absentia.layers.naming import module_key
 from absentia.layers.pools import ComponentPool
 from absentia.layers.subsets import hidden_parts
-from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
+from absentia.methods.base import Bools, Method, Output, Parts, Stage
 from absentia.methods.rebq_options import RebQOptions
 from absentia.models.frozen import FrozenReader
 from absentia.models.fused import Prompts
@@ -96,19 +96,6 @@ class RebQ(Method):
         super().open_session(codec, taught)
         for pool in self._all_pools():
             pool.open_session(dead=self.options.variant == "released")
-
-    @torch.no_grad()
-    def prepare(self, batches: Batches) -> None:
-        """Make the queries that training will ask for: of rows as they are, and with each modality hidden."""
-        for batch in batches():
-            if not self.options.prompts:
-                self.reader.outputs(batch)
-                continue
-            self.reader.queries(batch)
-            several = batch.select(batch.presence.sum(dim=1) > 1, self.parts.names)
-            for gone in torch.eye(len(self.parts.names), dtype=torch.bool, device=batch.presence.device):
-                if self._keeps_hidden and len(several):
-                    self.reader.queries(several.restrict(~gone, self.parts.names))
 
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
         """A row is read for its queries and for its answer, and once between if it lacks something."""
