@@ -13,7 +13,10 @@ __all__ = ["ClassMeans"]
 
 
 class ClassMeans(nn.Module):
-    """Features (B, D) to cosines (B, K) between them and the mean of each class's rows; -1 where a class has none."""
+    """Features (B, D) to cosines (B, K) between them and the mean of each class's rows; -1 where a class has none.
+
+    Both are seen from the mean of all rows so far: what all features share would make all cosines alike.
+    """
 
     def __init__(self, *, width: int, outputs: int) -> None:
         super().__init__()
@@ -25,11 +28,11 @@ class ClassMeans(nn.Module):
         self.sums: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
-        return _cosines(features, self.sums, self.counts)
+        return self._cosines(features, self.sums, self.counts)
 
     def against(self, features: Tensor) -> Tensor:
         """(B, K): cosines to the mean of all rows that are not of a class; -1 where there are none."""
-        return _cosines(features, self.total - self.sums, self.count - self.counts)
+        return self._cosines(features, self.total - self.sums, self.count - self.counts)
 
     def grow(self, outputs: int) -> None:
         """Room for more classes."""
@@ -45,7 +48,8 @@ class ClassMeans(nn.Module):
         self.counts += w @ y
         self.sums += (y * w[:, None]).T @ x
 
-
-def _cosines(features: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
-    near = F.normalize(features.float(), dim=1) @ F.normalize(sums, dim=1).to(features.device, torch.float32).T
-    return near.masked_fill(counts <= 0, -1.0)
+    def _cosines(self, features: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        centre = self.total / self.count.clamp(min=1e-12)
+        means = sums / counts.clamp(min=1e-12)[:, None] - centre
+        near = F.normalize(features - centre.to(features), dim=1) @ F.normalize(means, dim=1).to(features).T
+        return near.masked_fill(counts <= 0, -1.0)

@@ -35,7 +35,7 @@ class Ridge(nn.Module):
         draw = torch.Generator().manual_seed(SEED)
         projection = torch.randn(width, size, generator=draw) / width**0.5 if size else None
         self.register_buffer("projection", projection, persistent=False)
-        sums = {"count": (), "squares": (), "total": (wide,), "gram": (wide, wide)}
+        sums = {"count": (), "count_squared": (), "squares": (), "total": (wide,), "gram": (wide, wide)}
         by_output = {"sums": (wide, outputs), "means": (outputs,)}
         for name, shape in (sums | by_output).items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
@@ -43,6 +43,7 @@ class Ridge(nn.Module):
         self.register_buffer("bias", torch.zeros(outputs))
         self.projection: Tensor | None
         self.count: Tensor
+        self.count_squared: Tensor
         self.squares: Tensor
         self.total: Tensor
         self.gram: Tensor
@@ -75,6 +76,7 @@ class Ridge(nn.Module):
         self.means += w @ y  # sums of the targets, which `solve` divides
         self.squares += (w[:, None] * y.square()).sum()
         self.count += w.sum()
+        self.count_squared += w.square().sum()
 
     @torch.no_grad()
     def solve(self) -> None:
@@ -90,14 +92,16 @@ class Ridge(nn.Module):
         unit = values.mean().clamp(min=1e-12)
         spread = self.squares - n * target.square().sum()
         penalties = PENALTIES.to(values) if self.penalty is None else values.new_tensor([self.penalty])
-        chosen = penalties[_cross_validated(values / unit, turned.square().sum(dim=1) / unit, spread, n, penalties)]
+        effective = n**2 / float(self.count_squared)  # rows, where weights differ (Kish 1965)
+        explained = turned.square().sum(dim=1) / unit
+        chosen = penalties[_cross_validated(values / unit, explained, spread, effective, penalties)]
         solution = vectors @ (turned / (values + chosen * unit)[:, None])
         self.weight = solution.to(self.weight)
         self.bias = (target - mean @ solution).to(self.bias)
 
 
 def _cross_validated(values: Tensor, explained: Tensor, spread: Tensor, n: float, penalties: Tensor) -> int:
-    """The penalty with the smallest error (RSS / n) / (1 - df / n)², the largest of equals."""
+    """The penalty with the smallest error RSS / (1 - df / n)², the largest of equals."""
     inverse = 1 / (values + penalties[:, None])  # (P, F)
     freedom = (1 + (values * inverse).sum(dim=1)) / n
     residual = spread - (explained * inverse * (2 - values * inverse)).sum(dim=1)

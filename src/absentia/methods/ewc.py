@@ -32,7 +32,7 @@ class Options(LossOptions):
         decay: what the Fisher information of earlier sessions counts for in each later one, γ.
     """
 
-    strength: float = 1000.0
+    strength: float = 1e4
     decay: float = 1.0
 
     def __post_init__(self) -> None:

@@ -90,8 +90,9 @@ class LwF(Continual):
     def open_session(self, codec: TargetCodec, taught: Sequence[str] | None = None) -> None:
         self.zero_grad(set_to_none=True)
         self.before = None
-        self.before = _Before(self)
-        super().open_session(codec, taught)
+        before = _Before(self)
+        super().open_session(codec, taught)  # it grows every classifier in the method, and this one is not yet there
+        self.before = before
 
     def learned(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in super().learned().items() if not name.startswith("before.")}
