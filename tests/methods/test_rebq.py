@@ -357,3 +357,34 @@ def test_bad_options_are_refused_by_name(pair: Prepared, options: dict[str, Any]
 def test_two_thirds_of_the_layers_are_prompted_unless_said_otherwise(pair: Prepared) -> None:
     assert rebq(pair).memory.layers == 3 and rebq(pair, layers=4).memory.layers == 4
     assert tiny.method_of("rebq", pair).memory.layers == 1  # type: ignore[union-attr]
+
+
+# --- the ridge on top
+
+
+def streamed(data: Prepared, orders: Sequence[Tensor], **options: Any) -> RebQ:
+    """Two sessions of the same classes that close on these rows, the prompts as they were made."""
+    method, batch = rebq(data, head="ridge", **options), rows_of(data)
+    for number, rows in enumerate(orders):
+        if number:
+            method.open_session(data.fitted.codec)
+        method.close_session(lambda rows=rows: iter([batch.select(rows, data.names)]))  # type: ignore[misc]
+    return method
+
+
+def test_a_ridge_answers_the_same_in_any_order_of_sessions(data: Prepared) -> None:
+    batch = rows_of(data)
+    some = torch.arange(len(batch)) % 3 == 0
+    one, other, whole = (streamed(data, order) for order in ([some, ~some], [~some, some], [some | ~some]))
+    expected = whole(batch).scores
+    torch.testing.assert_close(one(batch).scores, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(other(batch).scores, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_prompts_stand_still_once_a_ridge_counts(data: Prepared) -> None:
+    method = rebq(data, head="ridge")
+    assert len(method.stages()) == 1
+    method.close_session(lambda: iter([rows_of(data)]))
+    method.open_session(data.fitted.codec)
+    assert not method.stages()
+    assert not [name for name, p in method.named_parameters() if p.requires_grad and not name.startswith("classifier")]

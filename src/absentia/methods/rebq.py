@@ -25,8 +25,10 @@ from absentia.errors import UserError
 from absentia.layers.classifier import Classifier, session_loss
 from absentia.layers.naming import module_key
 from absentia.layers.pools import ComponentPool
-from absentia.layers.subsets import hidden_parts
-from absentia.methods.base import Bools, Method, Output, Parts, Stage
+from absentia.layers.ridge import Ridge, columns_of, scores_of
+from absentia.layers.settled import settle
+from absentia.layers.subsets import hidden_parts, weighted_parts
+from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
 from absentia.methods.rebq_options import RebQOptions
 from absentia.models.frozen import FrozenReader
 from absentia.models.fused import Prompts
@@ -59,6 +61,13 @@ class RebQ(Method):
         if self.options.prompts:
             self.memory = self._pool()
             self.pools = nn.ModuleDict({module_key(name): self._pool() for name in parts.names})
+        if self.options.head == "ridge":
+            size, outputs = self.options.projected, parts.codec.target.size
+            self.ridge = Ridge(width=self.backbone.width, outputs=outputs, size=size)
+
+    def stages(self) -> Sequence[Stage]:
+        """One in every session; none once a ridge has begun to count rows."""
+        return [] if self._counts else super().stages()
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         if not self.options.prompts:
@@ -77,13 +86,9 @@ class RebQ(Method):
         return out
 
     def answer(self, batch: Batch) -> Output:
-        if not self.options.prompts:
-            outputs, queries = self.reader.outputs(batch), None
-        else:
-            tokens = self.reader.laid(batch)
-            queries = self._reconstructed(tokens, batch)
-            outputs = self._answered(tokens, batch, queries)
-        scores = self.classifier(self._read(outputs))
+        outputs, queries = self._outputs(batch)
+        read = self._read(outputs)
+        scores = scores_of(self.ridge(read), self.parts.codec) if self._counts else self.classifier(read)
         return Output(
             scores=scores,
             uncertainty=scores[:, 0],
@@ -94,8 +99,28 @@ class RebQ(Method):
     def open_session(self, codec: TargetCodec, taught: Sequence[str] | None = None) -> None:
         """Another session: its classes and its components join those that were learned, which stand still."""
         super().open_session(codec, taught)
+        if self.options.head == "ridge":
+            self.ridge.grow(codec.target.size)
         for pool in self._all_pools():
-            pool.open_session(dead=self.options.variant == "released")
+            if self.options.head == "ridge":
+                settle(pool)
+            else:
+                pool.open_session(dead=self.options.variant == "released")
+
+    @torch.no_grad()
+    def close_session(self, batches: Batches) -> None:
+        """Count the session's rows, and every part of what they have, for the ridge."""
+        if self.options.head != "ridge":
+            return
+        for batch in batches():
+            assert batch.target is not None
+            columns = columns_of(batch.target, self.parts.codec)
+            for shown, weight in weighted_parts(batch.presence):
+                rows = weight > 0
+                if rows.any():
+                    part = batch.restrict(shown, self.parts.names).select(rows, self.parts.names)
+                    self.ridge.add(self._read(self._outputs(part)[0]), columns[rows], weight[rows])
+        self.ridge.solve()
 
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
         """A row is read for its queries and for its answer, and once between if it lacks something."""
@@ -136,6 +161,19 @@ class RebQ(Method):
             pool = self._pool_of(name)
             out[name] = pool.shares(pool.weights(own))
         return out
+
+    @property
+    def _counts(self) -> bool:
+        """Whether it is the ridge that answers."""
+        return self.options.head == "ridge" and float(self.ridge.count) > 0
+
+    def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """(B, M, D) each: the [CLS] outputs that are read, and the queries that fetched the prompts before them."""
+        if not self.options.prompts:
+            return self.reader.outputs(batch), None
+        tokens = self.reader.laid(batch)
+        queries = self._reconstructed(tokens, batch)
+        return self._answered(tokens, batch, queries), queries
 
     # Pass 2
 

@@ -31,6 +31,10 @@ class RebQOptions:
         selection: how components are weighed, all by their cosines, by the softmax of these, or the top ones alone.
         top: how many `selection` top keeps.
         prompts: false reads the frozen backbone without any prompt; only the classifier learns.
+        head: linear learns with the prompts in every session. With ridge the prompts learn in the first session and
+            then stand still; ridge regression on what they make of each row, and of every part of what it has, answers
+            from sums that add up over sessions (RanPAC, arXiv 2307.02251).
+        projected: random features of the ridge; 0 takes the outputs as they are.
     """
 
     variant: Literal["intended", "released"] = "intended"
@@ -45,11 +49,15 @@ class RebQOptions:
     selection: Selection = "all"
     top: int = 5
     prompts: bool = True
+    head: Literal["linear", "ridge"] = "linear"
+    projected: int = 1000
 
     def __post_init__(self) -> None:
         one_of("variant", self.variant, ("intended", "released"))
         one_of("absent", self.absent, ("nothing", "placeholder"))
         one_of("reads", self.reads, ("mean", "first"))
+        one_of("head", self.head, ("linear", "ridge"))
+        at_least("projected", self.projected, 0)
         one_of("selection", self.selection, SELECTIONS)
         for name in ("components", "length", "top"):
             at_least(name, getattr(self, name), 1)
