@@ -13,7 +13,7 @@ import yaml
 
 from absentia.config import StreamConfig, config_from, config_to
 from absentia.data.absence import MaskPlan
-from absentia.data.catalog import open_source
+from absentia.data.catalog import declaration, open_source
 from absentia.data.rows import Rows
 from absentia.data.schema import Schema
 from absentia.data.sessions import Sessions, sessions_by_class, sessions_by_column
@@ -76,6 +76,9 @@ def settings_of(folder: StreamFolder, given: Mapping[str, Any]) -> StreamConfig:
     if not folder.config.exists():
         if said.get("table") is None:
             raise UserError(f"{folder.path} is no stream yet; give the table that it begins with")
+        known = (declaration(said["table"]) or {}).get("session")
+        if known and not said.keys() & {"sessions", "by", "classes"}:
+            said["by"] = known
         return config_from(StreamConfig, said)
     begun = config_to(read_stream_config(folder))
     if said["table"] is None:
