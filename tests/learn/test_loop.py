@@ -268,7 +268,7 @@ def test_it_learns(name: str, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     for frozen in (p for p in method.parameters() if not p.requires_grad):
         frozen += 0.3 * torch.randn(frozen.shape, generator=draw)
-    tiny.loop_of(method, data, tmp_path, settings=settings(epochs=25, validations=2, lr=3e-2)).fit()
+    tiny.loop_of(method, data, tmp_path, settings=settings(epochs=25, validations=2, lr=2e-2)).fit()
     tiny.close(method, data)
     rows = data.rows["test"]
     assert rows.target is not None
