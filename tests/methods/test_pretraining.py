@@ -66,6 +66,14 @@ def test_every_modality_is_asked_about(data: Prepared) -> None:
     assert all(torch.isfinite(t) and t.requires_grad for t in terms.values())
 
 
+def test_repetition_counts_in_training_alone(data: Prepared) -> None:
+    batch, method = something(data), method_of(data)
+    assert "spread" not in losses(method, batch)
+    one, other = (losses(m.train(), batch)["spread"] for m in (method, method_of(data, spread=0.2)))
+    assert float(one.detach()) > 0
+    torch.testing.assert_close(other, 2 * one)
+
+
 def test_a_modality_that_no_row_has_is_not_asked_about(data: Prepared) -> None:
     batch = something(data).restrict(torch.tensor([True, False, True, False]), data.names)
     batch = batch.select(~batch.empty, data.names)
