@@ -22,6 +22,7 @@ from absentia.config import Model, RunConfig, Training
 from absentia.jobs import evaluate_run, train_run
 from absentia.learn.run import load_run
 from absentia.predict import predict_run
+from absentia.pretrain import pretrain_run
 
 FAST = QUICK | {"epochs": 1}
 REST = movies(30, seed=9)
@@ -46,6 +47,19 @@ def test_classes_keep_their_type(tmp_path: Path, column: str) -> None:
     model.save(tmp_path / "run")
     again = MultimodalClassifier.load(tmp_path / "run")
     assert again.classes_.dtype == model.classes_.dtype and again.predict(REST).tolist() == model.predict(REST).tolist()
+
+
+def test_a_pretrained_backbone_under_an_estimator(tmp_path: Path) -> None:
+    modality = {name: kind.describe() for name, kind in MODALITIES.items()}
+    settings = RunConfig(table="films", modality=modality, model=Model(width=24, depth=1), training=Training(epochs=1))
+    pretrain_run(settings, tmp_path / "backbone", source=movies(80, seed=2))
+    parameters = FAST | {"backbone": str(tmp_path / "backbone"), "freeze": True}
+    model = MultimodalClassifier(MODALITIES, **parameters).fit(movies(60), "genre")
+    assert model.run_.method.backbone.width == 24
+    model.save(tmp_path / "run")
+    again = MultimodalClassifier.load(tmp_path / "run")
+    assert again.get_params() == model.get_params()
+    np.testing.assert_array_equal(again.predict_proba(REST), model.predict_proba(REST))
 
 
 def test_every_estimator_loads_its_own_kind(tmp_path: Path) -> None:

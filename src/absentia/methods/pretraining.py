@@ -3,7 +3,9 @@
 Each row shows a random part of what it has, so that every pattern is practised. Three questions are asked about it:
 what was behind hidden tokens (masked modelling; now and then a whole modality is hidden, and only the others can
 tell), what all the tokens were by the [CLS] alone (the gist, so that there is something in the [CLS] to read), and
-whether a modality was exchanged with that of another row (matching). With a target there is a fourth.
+whether a modality was exchanged with that of another row (matching). With a target there is a fourth. The channels of
+the [CLS] are kept from repeating each other (spread; the covariance term of VICReg, https://arxiv.org/abs/2105.04906,
+on correlations), else a few directions take all, and what a linear reading could use is lost.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from absentia.models.puzzles import Puzzle, puzzle_for
 
 __all__ = ["Objectives", "Pretraining"]
 
+SMALLEST = 1e-4  # variance below which a channel says nothing
+
 
 @dataclass(frozen=True, kw_only=True)
 class Objectives:
@@ -41,6 +45,7 @@ class Objectives:
         masked: weight of what was hidden.
         gist: weight of what the [CLS] alone tell of all tokens.
         matching: weight of whether a modality was exchanged.
+        spread: weight of how much the channels of the [CLS] repeat each other.
         supervised: weight of the target, where there is one.
     """
 
@@ -50,6 +55,7 @@ class Objectives:
     masked: float = 1.0
     gist: float = 1.0
     matching: float = 1.0
+    spread: float = 0.1
     supervised: float = 1.0
 
     def __post_init__(self) -> None:
@@ -105,6 +111,8 @@ class Pretraining(Method):
         terms = {f"masked {name}": asked.masked * loss for name, loss in self._masked(exam, output).items()}
         terms |= {f"gist {name}": asked.gist * loss for name, loss in self._gist(exam, pooled).items()}
         terms["matching"] = asked.matching * self._matching(exam, pooled)
+        if self.training:  # like weight decay no question, and nothing to judge the weights by
+            terms["spread"] = asked.spread * _repetition(torch.cat(list(together.values())).float())
         if self.head is not None:
             terms["supervised"] = asked.supervised * self._supervised(exam, together)
         return terms
@@ -195,3 +203,11 @@ class Pretraining(Method):
         kept = ~exam.changed
         scores = self.head(together, {}, exam.batch.presence)
         return task_loss(scores[kept], target[kept], self.parts.codec) if kept.any() else scores.sum() * 0
+
+
+def _repetition(cls: Tensor) -> Tensor:
+    """Sum of the squared correlations of each channel of (n, D) with the others, the mean over channels."""
+    centred = cls - cls.mean(dim=0)
+    scaled = centred / (centred.square().mean(dim=0) + SMALLEST).sqrt()
+    correlation = scaled.T @ scaled / len(cls)
+    return (correlation.square().sum() - correlation.diagonal().square().sum()) / cls.shape[1]

@@ -1,8 +1,8 @@
 """Masked modelling by kind: how tokens of a modality are hidden, and what is asked about those that were.
 
 What is hidden is hidden before anything mixes neighbours: pixels before the convolutions, steps before theirs. Its
-place stays known; a learned vector stands where its content was. An error of about 1 is that of who knows nothing, for
-every kind: numbers are standardised, and cross-entropies divided by the logarithm of the number of choices.
+place stays known; a learned vector stands where its content was. Who knows nothing errs by about 1 or less, whatever
+the kind: numbers are standardised, and cross-entropies divided by the logarithm of the number of choices.
 """
 
 from __future__ import annotations
