@@ -385,6 +385,9 @@ def test_prompts_stand_still_once_a_ridge_counts(data: Prepared) -> None:
     method = rebq(data, head="ridge")
     assert len(method.stages()) == 1
     method.close_session(lambda: iter([rows_of(data)]))
-    method.open_session(data.fitted.codec)
+    before = {name: tensor.clone() for name, tensor in method.learned().items() if "pool" in name or "memory" in name}
+    method.open_session(wider(data, 2))
     assert not method.stages()
-    assert not [name for name, p in method.named_parameters() if p.requires_grad and not name.startswith("classifier")]
+    assert all(torch.equal(method.learned()[name], tensor) for name, tensor in before.items())
+    assert method(rows_of(data)).scores.shape[1] == 5
+    assert method.usage(rows_of(data))["memory"].shape == (1,)

@@ -26,7 +26,6 @@ from absentia.layers.classifier import Classifier, session_loss
 from absentia.layers.naming import module_key
 from absentia.layers.pools import ComponentPool
 from absentia.layers.ridge import Ridge, columns_of, scores_of
-from absentia.layers.settled import settle
 from absentia.layers.subsets import hidden_parts, weighted_parts
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
 from absentia.methods.rebq_options import RebQOptions
@@ -101,11 +100,9 @@ class RebQ(Method):
         super().open_session(codec, taught)
         if self.options.head == "ridge":
             self.ridge.grow(codec.target.size)
+            return
         for pool in self._all_pools():
-            if self.options.head == "ridge":
-                settle(pool)
-            else:
-                pool.open_session(dead=self.options.variant == "released")
+            pool.open_session(dead=self.options.variant == "released")
 
     @torch.no_grad()
     def close_session(self, batches: Batches) -> None:
