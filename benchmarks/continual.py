@@ -40,10 +40,11 @@ ROWS: dict[str, list[str]] = {
     "rebq": ["--method", "rebq", *FROZEN],
     "rebq released": ["--method", "rebq", "--options.variant", "released", *FROZEN],
     "rebq prompts off": ["--method", "rebq", "--options.prompts", "false", *FROZEN],
+    "rebq ridge": ["--method", "rebq", "--options.head", "ridge", *FROZEN],
     "finetune": ["--method", "finetune"],
     "finetune session": ["--method", "finetune", "--options.among", "session"],
     "probe": ["--method", "probe", *FROZEN],
-    "prototypes": ["--method", "prototypes", *FROZEN],
+    "prototypes": ["--method", "prototypes", "--options.head", "mean", *FROZEN],
     "ridge": ["--method", "prototypes", "--options.head", "ridge", *FROZEN],
     "replay": ["--method", "replay"],
     "ewc": ["--method", "ewc"],
@@ -76,7 +77,10 @@ def main() -> None:
     streams = prepared_streams(asked.tables, data_folder(asked.data), asked.work, encoders)
     backbones = {table: _pretrained(stream, asked) for table, stream in streams.items()}
     with ThreadPoolExecutor(asked.workers) as pool:
-        rows = list(pool.map(lambda job: _learned(streams[job[0]], *job[1:], asked, backbones[job[0]]), jobs))
+        rows: list[Row] = []
+        for row in pool.map(lambda job: _learned(streams[job[0]], *job[1:], asked, backbones[job[0]]), jobs):
+            rows.append(row)
+            write(f"continual-{asked.name}", rows, range(asked.seeds), asked.out)  # the next may take long
     summary = [_over_seeds(t, r, rows) for t in asked.tables for r in asked.rows]
     path = write(f"continual-{asked.name}", rows + summary, range(asked.seeds), asked.out)
     for line in summary:
