@@ -66,7 +66,7 @@ def pretrain(asked: Namespace) -> None:
     with LossWatcher(console) as watcher:
         made = pretrain_run(config, out, resume=resume, watcher=watcher)
     for line in _about_backbone(made):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"The backbone is in {out}; use it with --model.backbone {out}", highlight=False, soft_wrap=True)
 
 
@@ -152,7 +152,7 @@ def predict(asked: Namespace) -> None:
     if done.bad:
         skipped = f"; {done.skipped:,} rows skipped" if done.skipped else ""
         line = f"{len(done.bad):,} cells could not be read{skipped}; first: {done.bad[0]}"
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def inspect(asked: Namespace) -> None:

@@ -14,12 +14,13 @@ import torch
 
 from absentia.config import RunConfig, config_to
 from absentia.data.absence import MaskPlan
-from absentia.data.catalog import declaration, open_source
+from absentia.data.catalog import open_source
 from absentia.data.presence import count_patterns
 from absentia.data.rows import OnBad, Rows
 from absentia.data.table import Table
+from absentia.declared import declared_schema
 from absentia.errors import UserError
-from absentia.jobs import Quiet, Watcher, declared_schema, versions
+from absentia.jobs import Quiet, Watcher, versions
 from absentia.learn.backbones import save_backbone
 from absentia.learn.build import fitted_from, fitted_to, make_method, patterns_seen
 from absentia.learn.folder import RunFolder
@@ -52,7 +53,7 @@ def pretrain_run(
     if config.model.backbone is not None:
         raise UserError("pretrain makes a backbone from scratch; leave model.backbone away")
     folder = RunFolder(out)
-    config = replace(_declared(config), method=Pretraining.name)
+    config = replace(config, method=Pretraining.name)
     table = source if isinstance(source, Table) else open_source(config.table if source is None else source)
     schema = declared_schema(config, table, watcher.say, need_target=False)
     schema = schema if config.target else replace(schema, target=None)
@@ -92,15 +93,6 @@ def validate_losses(method: Method, stage: Stage, *, rows: Rows) -> Validation:
             weight[name] = weight.get(name, 0) + len(batch)
     means = {name: total / weight[name] for name, total in summed.items()}
     return Validation(patterns=means, goodness=-sum(means.values()) if means else -np.inf)
-
-
-def _declared(config: RunConfig) -> RunConfig:
-    """The settings, with what a known data set says of itself where they say nothing."""
-    known = declaration(config.table)
-    if config.modality or not known:
-        return config
-    modality = dict(flag.split("=", 1) for flag in known["modality"])
-    return replace(config, modality=modality, id=config.id or known.get("id"), split=config.split or known.get("split"))
 
 
 def _trained(config: RunConfig, data: Prepared, folder: RunFolder, identity: str, watcher: Watcher) -> Pretraining:
