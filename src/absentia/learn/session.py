@@ -140,7 +140,7 @@ def _later(folder: StreamFolder, config: StreamConfig, number: int, arrived: Arr
     train = read_rows(fitted, arrived, index, policy(config))
     notes = remarks(number, taught, known, train, arrived, settles=state.method.settles)
     rows, taught, recalled = _with_remembered(folder, number, state.method, fitted, train, taught)
-    open_session(state.method, codec, taught, number)
+    open_session(state.method, codec, taught, number, seed=config.seed)
     return _Session(
         number=number,
         method=state.method,

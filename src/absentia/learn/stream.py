@@ -182,7 +182,7 @@ def load_state(folder: StreamFolder, sessions: int | None = None, fitted: Fitted
     for number, about in enumerate(abouts):
         codec = _codec(fitted, about)
         if number:
-            open_session(method, codec, about["taught"], number)
+            open_session(method, codec, about["taught"], number, seed=setup["seed"])
         fitted = with_codec(fitted, codec)
         tensors = _laid_over(tensors, folder.session(number), about)
     try:
@@ -194,10 +194,10 @@ def load_state(folder: StreamFolder, sessions: int | None = None, fitted: Fitted
     return StreamState(setup, fitted, method.eval(), tensors, count, rows)
 
 
-def open_session(method: Method, codec: TargetCodec, taught: Sequence[str], number: int) -> None:
+def open_session(method: Method, codec: TargetCodec, taught: Sequence[str], number: int, *, seed: int) -> None:
     """Open a session; what it draws is the same wherever that session is opened."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(number_of("session", number, *codec.target.classes))
+        torch.manual_seed(number_of(seed, "session", number, *codec.target.classes))
         method.open_session(codec, taught)
 
 
