@@ -65,7 +65,7 @@ def opened(name: str, data: Sequence[Prepared], count: int, options: Mapping[str
 def begin(method: Method, data: Sequence[Prepared], number: int) -> None:
     """Open a session that is not the first."""
     codec, known = data[number].fitted.codec, data[number - 1].fitted.codec.target.classes
-    open_session(method, codec, codec.target.classes[len(known) :] or codec.target.classes, number)
+    open_session(method, codec, codec.target.classes[len(known) :] or codec.target.classes, number, seed=0)
 
 
 def learn(method: Method, data: Sequence[Prepared], folder: Path, numbers: Sequence[int]) -> list[dict[str, Tensor]]:
