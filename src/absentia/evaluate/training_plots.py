@@ -31,6 +31,7 @@ def draw_loss(axes: Axes, training: Curves, reference: Curves, report: Mapping[s
     _line(axes, training.loss, training, color=COLOURS["method"], linewidth=1.8, label=name)
     if len(training.loss) and 0 < 30 * training.loss.y.min() < training.loss.y.max():
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))  # texts stay texts in the page
     axes.set_ylabel("loss")
     _finish(axes, training, reference, place="upper right")
 
