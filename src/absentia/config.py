@@ -153,6 +153,7 @@ class StreamConfig(RunConfig):
         order: which classes come first where they are not listed: sorted or shuffled (by the seed).
     """
 
+    method: str = "rebq"
     reference: bool = False
     sessions: int | None = None
     by: str | None = None
