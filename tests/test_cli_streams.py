@@ -33,7 +33,7 @@ def test_a_stream_is_learned_listed_rolled_back_and_compared(
     assert main(["learn", other, table, "--sessions", "2", "--method", "finetune", *FLAGS]) == 0
     page = tmp_path / "both.html"
     assert main(["compare", one, other, "--page", str(page)]) == 0
-    assert "finetune" in page.read_text(encoding="utf-8")
+    assert "other" in page.read_text(encoding="utf-8")
     capsys.readouterr()
     assert main(["sessions", one, "--roll-back", "0"]) == 0
     assert "session 0 is the latest" in capsys.readouterr().out.replace("\n", " ")
