@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from absentia.config import StreamConfig, config_from, config_to
 from absentia.data.absence import MaskPlan
@@ -25,6 +24,7 @@ from absentia.evaluate.streams.page import render_stream
 from absentia.jobs import Quiet, Watcher, declared_schema
 from absentia.learn.arrived import Arrived, reopened, schema_for, test_rows
 from absentia.learn.prepare import Fitted, Survey, survey
+from absentia.learn.run import read_config
 from absentia.learn.session import learn_session, policy
 from absentia.learn.stream import StreamFolder, load_state
 from absentia.stream_report import looked_into, stream_report
@@ -99,14 +99,11 @@ def report_of(folder: StreamFolder) -> dict[str, Any]:
 
 
 def read_stream_config(folder: StreamFolder) -> StreamConfig:
-    """The settings of a stream."""
-    try:
-        content = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder.path} is not a stream: it has no {folder.config.name}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{folder.config} is not readable YAML: {error}") from None
-    return config_from(StreamConfig, content)
+    """The settings of a stream; raises `UserError` where there is none."""
+    config = read_config(folder)
+    if not isinstance(config, StreamConfig):
+        raise UserError(f"{folder.path} is a run without sessions; learn needs a folder of its own")
+    return config
 
 
 def _numbers(folder: StreamFolder, config: StreamConfig, known: int, asked: int | None) -> Iterator[int]:

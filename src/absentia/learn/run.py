@@ -15,7 +15,7 @@ import yaml
 from torch import Tensor
 
 from absentia import __version__
-from absentia.config import Model, RunConfig, config_from
+from absentia.config import Model, RunConfig, StreamConfig, config_from
 from absentia.errors import UserError
 from absentia.learn.build import build_method, fitted_from, fitted_to
 from absentia.learn.folder import RunFolder, load_tensors, save_tensors
@@ -98,14 +98,15 @@ def load_run(path: str | Path) -> Run:
 
 
 def read_config(folder: RunFolder) -> RunConfig:
-    """The settings of a run."""
+    """The settings of a run, or of a stream of sessions."""
     try:
         content = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder.path} is not a run folder: it has no {folder.config.name}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{folder.config} is not readable YAML: {error}") from None
-    return config_from(RunConfig, content)
+    stream = isinstance(content, dict) and "sessions" in content
+    return config_from(StreamConfig if stream else RunConfig, content)
 
 
 def fingerprint(setup: Mapping[str, Any]) -> str:
