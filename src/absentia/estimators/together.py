@@ -85,6 +85,7 @@ class Together(Table):
         self.blocks, self.name, self.files = _fitting(blocks), name, files
         roots = {block.table.root for block in blocks}
         self.root = roots.pop() if len(roots) == 1 else None
+        self.notes = tuple(dict.fromkeys(note for block in blocks for note in block.table.notes))
         self.streaming = any(block.table.streaming for block in blocks)
         self.class_names = _class_names(blocks, name)
         self._schema = merge_schemas([block.schema for block in self.blocks], where=name)

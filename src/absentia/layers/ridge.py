@@ -20,6 +20,7 @@ SEED = 2307_02251  # the projection is part of the method, the same in every run
 PENALTIES = 10.0 ** torch.arange(4, -8.01, -0.5, dtype=torch.float64)  # in mean eigenvalues of the Gram matrix
 MOST_FREEDOM = 0.9  # degrees of freedom per row beyond which a penalty is too small to be judged
 SHARPNESS = 20.0  # an estimate of a share is taken at its word from about 1 / SHARPNESS upwards
+LEAST = 0.003  # and no share is smaller
 
 
 class Ridge(nn.Module):
@@ -39,8 +40,8 @@ class Ridge(nn.Module):
         by_output = {"sums": (wide, outputs), "means": (outputs,)}
         for name, shape in (sums | by_output).items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
-        self.register_buffer("weight", torch.zeros(wide, outputs))
-        self.register_buffer("bias", torch.zeros(outputs))
+        self.register_buffer("weight", torch.zeros(wide, outputs, dtype=torch.float64))
+        self.register_buffer("bias", torch.zeros(outputs, dtype=torch.float64))
         self.projection: Tensor | None
         self.count: Tensor
         self.count_squared: Tensor
@@ -53,7 +54,8 @@ class Ridge(nn.Module):
         self.bias: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.widened(features).to(self.weight) @ self.weight + self.bias
+        wide = self.widened(features).to(self.weight)  # in float64, as large weights cancel each other
+        return (wide @ self.weight + self.bias).float()
 
     def widened(self, features: Tensor) -> Tensor:
         """(B, D) -> (B, F): ReLU of the random projection."""
@@ -96,8 +98,7 @@ class Ridge(nn.Module):
         explained = turned.square().sum(dim=1) / unit
         chosen = penalties[_cross_validated(values / unit, explained, spread, effective, penalties)]
         solution = vectors @ (turned / (values + chosen * unit)[:, None])
-        self.weight = solution.to(self.weight)
-        self.bias = (target - mean @ solution).to(self.bias)
+        self.weight, self.bias = solution, target - mean @ solution
 
 
 def _cross_validated(values: Tensor, explained: Tensor, spread: Tensor, n: float, penalties: Tensor) -> int:
@@ -120,5 +121,10 @@ def scores_of(estimates: Tensor, codec: TargetCodec) -> Tensor:
     """Estimated shares (B, K) as scores in the same order: log shares, logits of labels; numbers as they are."""
     if codec.target.kind == "number":
         return estimates
-    share = F.softplus(estimates * SHARPNESS).clamp(min=1e-30).log()
-    return share if codec.target.kind == "class" else share - F.softplus((1 - estimates) * SHARPNESS).log()
+    share = _log_share(estimates)
+    return share if codec.target.kind == "class" else share - _log_share(1 - estimates)
+
+
+def _log_share(estimates: Tensor) -> Tensor:
+    """Log of what an estimate says, which rises everywhere: never below LEAST, and itself from there on."""
+    return (F.softplus(estimates * SHARPNESS) / SHARPNESS + LEAST).log()

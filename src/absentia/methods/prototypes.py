@@ -33,21 +33,19 @@ SHARPNESS = 5.0  # cosines to scores
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Args:
-    head: mean (nearest class mean) or ridge (ridge regression on random features); none: the mean, or for a number,
-        which has no classes, the ridge.
+    head: ridge (ridge regression on random features) or mean (nearest class mean; not for a number).
     patterns: whether each row also counts with every part of what it has, so that absent modalities are served.
     projected: random features of the ridge; 0 takes the backbone's as they are.
     penalty: of the ridge, in mean eigenvalues of the Gram matrix; none chooses it by generalised cross-validation.
     """
 
-    head: Literal["mean", "ridge"] | None = None
+    head: Literal["mean", "ridge"] = "ridge"
     patterns: bool = True
     projected: int = 1000
     penalty: float | None = None
 
     def __post_init__(self) -> None:
-        if self.head is not None:
-            one_of("head", self.head, HEADS)
+        one_of("head", self.head, HEADS)
         at_least("projected", self.projected, 0)
         if self.penalty is not None:
             between("penalty", self.penalty, 0, 1e12)
@@ -63,11 +61,10 @@ class Prototypes(Reading):
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)
         width, outputs = self.backbone.width, parts.codec.target.size
-        number = parts.codec.target.kind == "number"
-        if self.options.head == "mean" and number:
+        if self.options.head == "mean" and parts.codec.target.kind == "number":
             raise UserError("options.head mean: a number has no classes; say ridge")
         self.head: Ridge | ClassMeans
-        if self.options.head == "mean" or (self.options.head is None and not number):
+        if self.options.head == "mean":
             self.head = ClassMeans(width=width, outputs=outputs)
         else:
             size, penalty = self.options.projected, self.options.penalty
