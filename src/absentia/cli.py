@@ -221,10 +221,10 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
 
 def _continual_demo(asked: Namespace) -> None:
     from absentia.demo_continual import continual_demo
-    from absentia.watch import TerminalWatcher
+    from absentia.watch import LossWatcher
 
     out, method, console = asked.out or _fresh("demo-continual"), asked.method or "rebq", _console()
-    with TerminalWatcher(console) as watcher:
+    with LossWatcher(console) as watcher:
         report = continual_demo(
             out, method=method, seed=asked.seed, epochs=asked.epochs, watcher=watcher, command=_command()
         )
