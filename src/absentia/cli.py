@@ -78,7 +78,8 @@ def demo(asked: Namespace) -> None:
         _continual_demo(asked)
         return
     method = asked.method or "dropout"
-    config, table, plan = demo_settings(method=method, seed=asked.seed, epochs=asked.epochs, on_bad=asked.on_bad)
+    epochs = 6.0 if asked.epochs is None else asked.epochs
+    config, table, plan = demo_settings(method=method, seed=asked.seed, epochs=epochs, on_bad=asked.on_bad)
     _run(config, asked.out or _fresh("demo"), resume=asked.resume, source=table, plan=plan)
 
 
@@ -224,10 +225,9 @@ def _continual_demo(asked: Namespace) -> None:
     from absentia.watch import LossWatcher
 
     out, method, console = asked.out or _fresh("demo-continual"), asked.method or "rebq", _console()
+    epochs = 3.0 if asked.epochs is None else asked.epochs
     with LossWatcher(console) as watcher:
-        report = continual_demo(
-            out, method=method, seed=asked.seed, epochs=asked.epochs, watcher=watcher, command=_command()
-        )
+        report = continual_demo(out, method=method, seed=asked.seed, epochs=epochs, watcher=watcher, command=_command())
     _show_stream(console, report, str(Path(out) / method))
     console.print(f"Both ways are beside each other in {Path(out) / 'report.html'}", highlight=False, soft_wrap=True)
 

@@ -21,7 +21,7 @@ __all__ = ["continual_demo"]
 
 STREAM, OUTSIDE = "glyphs-cmml", "glyphs-outside"
 INCOMPLETE = 0.7
-PRETRAINING = 10.0  # epochs
+PRETRAINING = 6.0  # epochs
 BESIDE = "finetune"
 
 

@@ -155,7 +155,7 @@ def _demo(parser: ArgumentParser) -> None:
     """Train on the embedded data set with 70 % of the training rows incomplete."""
     parser.add_argument("--method", type=str | None, help="dropout, or with --continual rebq, unless another is named")
     _add_run(parser)
-    parser.add_argument("--epochs", type=float, default=6, help="passes over the training rows")
+    parser.add_argument("--epochs", type=float | None, help="passes over the training rows: 6, or 3 in each session")
     parser.add_argument(
         "--continual", type=bool, nargs="?", const=True, default=False, help="five sessions of classes, one by one"
     )
