@@ -23,6 +23,7 @@ STREAM, OUTSIDE = "glyphs-cmml", "glyphs-outside"
 INCOMPLETE = 0.7
 PRETRAINING = 6.0  # epochs
 BESIDE = "finetune"
+OPTIONS: dict[str, dict[str, Any]] = {"rebq": {"head": "ridge"}}  # what a small backbone and few steps need
 
 
 def continual_demo(
@@ -49,7 +50,7 @@ def continual_demo(
     for name, frozen in dict.fromkeys([(method, True), (BESIDE, False)]):
         watcher.say(f"five sessions, one after the other, by {name}")
         model = Model(backbone=str(backbone), freeze=frozen)
-        settings = replace(config, method=name, model=model)
+        settings = replace(config, method=name, options=OPTIONS.get(name, {}), model=model)
         reports.append(learn_run(settings, out / name, plan=plan, watcher=watcher, command=command))
     names = [report["method"] for report in reports]
     write_streams(out / "report.html", reports, names)
