@@ -23,7 +23,7 @@ from absentia.methods.base import Method
 __all__ = ["looked_into", "stream_report"]
 
 Json = dict[str, Any]
-AT_ONCE, MOST_ROWS = 256, 300
+AT_ONCE = 256  # rows of a session that are looked into
 
 
 def stream_report(folder: StreamFolder, config: StreamConfig, command: str | None = None) -> Json:

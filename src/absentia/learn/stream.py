@@ -147,10 +147,6 @@ class StreamState:
         """The target with all classes so far."""
         return self.fitted.codec
 
-    def with_codec(self, codec: TargetCodec) -> Fitted:
-        """What was fitted, with more classes."""
-        return with_codec(self.fitted, codec)
-
 
 def with_codec(fitted: Fitted, codec: TargetCodec) -> Fitted:
     """What was fitted, with another codec."""
