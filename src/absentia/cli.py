@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error))
     except KeyboardInterrupt:
-        print("\nabsentia: stopped. The same command with --resume goes on.", file=sys.stderr)
+        how = "The same command" + ("" if words[:1] == ["learn"] else " with --resume")
+        print(f"\nabsentia: stopped. {how} goes on.", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -135,7 +135,8 @@ class _Stream:
     def begin(self) -> None:
         """Write the settings, or see that they are those the stream was begun with."""
         self.folder.create(resume=True)
-        if not self.folder.config.exists():
+        begun = self.folder.learned_sessions() or self.folder.session(0).checkpoint().exists()
+        if not (begun and self.folder.config.exists()):
             self.folder.write_yaml(self.folder.config, json.loads(json.dumps(config_to(self.config))))
             return
         before = config_to(read_stream_config(self.folder))
