@@ -8,7 +8,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Adapted": "absentia.adaptation",
     "Audio": "absentia.data.kinds",
+    "adapt": "absentia.adaptation",
+    "register_site": "absentia.adaptation",
     "Image": "absentia.data.kinds",
     "MaskPlan": "absentia.data.absence",
     "MultimodalClassifier": "absentia.estimators",

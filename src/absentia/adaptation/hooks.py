@@ -1,0 +1,139 @@
+"""Forward hooks that change what a network's modules make.
+
+They are put on a twin that shares every tensor with the network, which itself stays as it was given: no hook, no other
+name, no other type. Modules whose channels can only be reached through their weights (attention, recurrent layers) run
+with other weights, on a shadow of their own for every call.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from absentia.adaptation.forms import Form, Made, Values
+from absentia.adaptation.selection import Selection, running
+from absentia.adaptation.sites import Site
+from absentia.adaptation.within import run_within
+from absentia.errors import UserError
+
+__all__ = ["Attached", "twin_of"]
+
+
+class Attached:
+    """Hooks at sites; `owner` is what `chosen` names."""
+
+    def __init__(self, owner: object, form: Form, sites: Sequence[Site]) -> None:
+        self.handles: list[RemovableHandle] = []
+        self.overridden: list[nn.Module] = []
+        inner: dict[nn.Module, list[Site]] = {}
+        for site in sites:
+            if site.part:
+                inner.setdefault(site.module, []).append(site)
+            else:
+                hook = _OutputHook(owner, form, site)
+                self.handles.append(site.module.register_forward_hook(hook, with_kwargs=True))
+        for module, parts in inner.items():
+            # A hook that does nothing keeps the fused kernel of nn.TransformerEncoderLayer from going around it.
+            self.handles.append(module.register_forward_hook(_nothing))
+            module.forward = _Within(owner, form, parts)
+            self.overridden.append(module)
+
+    def remove(self) -> None:
+        """Without hooks again."""
+        for handle in self.handles:
+            handle.remove()
+        for module in self.overridden:
+            module.__dict__.pop("forward", None)
+        self.handles, self.overridden = [], []
+
+
+class _OutputHook:
+    """Changes a module's output."""
+
+    def __init__(self, owner: object, form: Form, site: Site) -> None:
+        self.owner, self.form, self.site = owner, form, site
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        selection: Selection | None = running(self.owner)
+        values = selection.values(self.site) if selection is not None else None
+        if selection is None or values is None:
+            return None
+        if not isinstance(output, Tensor):
+            raise TypeError(f"{self.site.name!r} gives a {type(output).__name__}, not a tensor; exclude it")
+        rows = selection.rows_at(self.site, tuple(output.shape))
+        fresh = len(module._forward_hooks) == 1 and type(module).__module__.startswith("torch.nn.")
+        made = Made((*args, *kwargs.values()), output, fresh)
+        return self.form.apply(self.site, values, made, rows)
+
+
+class _Within:
+    """Stands in for the forward of a module whose sites lie inside it."""
+
+    def __init__(self, owner: object, form: Form, sites: Sequence[Site]) -> None:
+        self.owner, self.form, self.sites, self.module = owner, form, sites, sites[0].module
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        selection: Selection | None = running(self.owner)
+        found = {} if selection is None else {s: v for s in self.sites if (v := selection.values(s)) is not None}
+        if selection is None or not found:
+            return type(self.module).forward(self.module, *args, **kwargs)
+        shape = tuple(args[0].shape) if args and isinstance(args[0], Tensor) else ()
+        rows = selection.rows_at(self.sites[0], shape)
+        shadows = [self.shadow(found, u) for u in range(len(selection.rows.patterns))]
+        return run_within(self.module, shadows, rows, args, kwargs)
+
+    def shadow(self, found: dict[Site, Values], number: int) -> nn.Module:
+        """The module with one pattern's values in its weights; it shares everything else."""
+        new: dict[str, Tensor] = {}
+        for site, values in found.items():
+            new |= self.form.folded(site, {name: value[number] for name, value in values.items()})
+        return shadow_of(self.module, new)
+
+
+def twin_of(network: nn.Module) -> nn.Module:
+    """A copy of the modules that shares all their parameters and buffers. Raises `UserError` if it has no copy."""
+    shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
+    try:
+        return copy.deepcopy(network, shared)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"the network's modules cannot be copied: {error}") from error
+
+
+def share_again(network: nn.Module, twin: nn.Module) -> None:
+    """After a move to another device or type: the twin's buffers are the network's again."""
+    for one, other in zip(network.modules(), twin.modules(), strict=True):
+        other._parameters.update(one._parameters)
+        other._buffers.update(one._buffers)
+        if isinstance(one, nn.RNNBase):
+            other.__dict__["_flat_weights"] = one._flat_weights
+
+
+def shadow_of(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """A shallow copy that computes with other weights."""
+    shadow = copy.copy(module)
+    shadow.__dict__ = dict(module.__dict__)
+    shadow.__dict__.pop("forward", None)
+    shadow._parameters = dict(module._parameters)
+    shadow._modules = dict(module._modules)
+    for name, value in weights.items():
+        child, _, last = name.rpartition(".")
+        if child:
+            held = shadow._modules[child]
+            assert held is not None
+            if held is module._modules[child]:
+                held = shadow_of(held, {})
+                shadow._modules[child] = held
+            held._parameters[last] = value  # type: ignore[assignment]
+        else:
+            shadow._parameters[last] = value  # type: ignore[assignment]
+    if isinstance(shadow, nn.RNNBase):
+        shadow.__dict__["_flat_weights"] = [shadow._parameters[name] for name in shadow._flat_weights_names]
+    return shadow
+
+
+def _nothing(module: nn.Module, args: Any, output: Any) -> None:
+    """See `Attached`."""

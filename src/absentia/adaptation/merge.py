@@ -1,0 +1,102 @@
+"""One pattern's adapters folded into the weights: a plain network that needs no Absentia and costs nothing more."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from absentia.adaptation.forms import Values
+from absentia.adaptation.presence import parsed
+from absentia.adaptation.sites import Site
+from absentia.errors import UserError
+
+if TYPE_CHECKING:
+    from absentia.adaptation.network import Adapted
+
+__all__ = ["merged"]
+
+
+@torch.no_grad()
+def merged(net: Adapted, pattern: str | Collection[str]) -> nn.Module:
+    """A copy of the network, in eval mode, that answers rows of this pattern as the adapted one does.
+
+    Absent modalities still have to be filled in as before. Biases and affine parameters are added where there were
+    none. Raises `UserError` where that would be wrong: tied, computed or quantised weights, or modules whose weights
+    are not known.
+    """
+    shown = torch.tensor([parsed(pattern, net.names)])
+    plain = copy.deepcopy(net.network)
+    names = {id(p) for p in net._learned}
+    learned = [name for name, p in net.network.named_parameters() if id(p) in names]
+    if not bool(shown.all()):
+        used = _owners_of_parameters(net.network)
+        for site in net.bank.sites:
+            values = net.bank.values_for(site, shown, net.unknown)
+            if values is not None:
+                _check(site, used)
+                module = plain.get_submodule(_module_name(site))
+                _write(module, net.bank.form.folded(site, _first(values)))
+    for name in learned:
+        plain.get_parameter(name).requires_grad_(True)
+    return plain.eval()
+
+
+def _first(values: Values) -> dict[str, Tensor]:
+    return {name: value[0] for name, value in values.items()}
+
+
+def _module_name(site: Site) -> str:
+    return site.name.removesuffix(f".{site.part}") if site.part else site.name
+
+
+def _write(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    for name, value in weights.items():
+        holder_name, _, last = name.rpartition(".")
+        holder = module.get_submodule(holder_name)
+        setattr(holder, last, nn.Parameter(value.detach().clone(), requires_grad=False))
+        for flag in ("affine", "elementwise_affine"):
+            if hasattr(holder, flag):
+                setattr(holder, flag, True)
+    if isinstance(module, nn.RNNBase):
+        module.flatten_parameters()
+
+
+def _check(site: Site, used: dict[int, set[str]]) -> None:
+    module, name = site.module, _module_name(site)
+    if not site.weights.scaled:
+        raise UserError(f"{site.name!r}: register_site said nothing of its weights, so it cannot be merged; exclude it")
+    if is_parametrized(module):
+        raise UserError(f"{name!r}: its weights are computed by a parametrization; remove that, or exclude it")
+    if isinstance(module, nn.Embedding) and module.max_norm is not None:
+        raise UserError(f"{name!r}: an embedding with max_norm rewrites its weights; exclude it")
+    for place in site.weights.scaled:
+        holder_name, _, last = place.name.rpartition(".")
+        holder = module.get_submodule(holder_name)
+        held = getattr(holder, last, None)
+        if held is None:
+            continue
+        if last not in holder._parameters:
+            raise UserError(
+                f"{name!r}: its {last} is computed by a hook, such as weight_norm; remove that, or exclude it"
+            )
+        if not held.is_floating_point():
+            raise UserError(f"{name!r}: its {last} is quantised ({held.dtype}); merge before you quantise")
+        if len(used[id(held)]) > 1:
+            others = " and ".join(sorted(used[id(held)]))
+            raise UserError(
+                f"{others} share one parameter, and adapters change only {name!r}; untie them, or exclude it"
+            )
+
+
+def _owners_of_parameters(network: nn.Module) -> dict[int, set[str]]:
+    """The modules that hold each parameter; a module with several names counts once."""
+    out: dict[int, set[str]] = {}
+    for name, module in network.named_modules():
+        for parameter in module.parameters(recurse=False):
+            out.setdefault(id(parameter), set()).add(name)
+    return out

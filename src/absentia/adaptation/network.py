@@ -1,0 +1,246 @@
+"""A trained network that answers whatever is present, with a few learned numbers for each combination.
+
+M. K. Reza, A. Prater-Bennette, M. S. Asif, "Robust Multimodal Learning with Missing Modalities via
+Parameter-Efficient Adaptation", TPAMI 2025 (arXiv 2310.03986): the network is frozen; for every pattern of present
+modalities a scale and a shift after each layer are learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from absentia.adaptation.attach import Plan
+from absentia.adaptation.bank import Bank, Unknown
+from absentia.adaptation.calls import Arguments
+from absentia.adaptation.file import load_into, save_from
+from absentia.adaptation.fill import Fillers
+from absentia.adaptation.forms import RowsOf
+from absentia.adaptation.hooks import Attached, share_again
+from absentia.adaptation.merge import merged
+from absentia.adaptation.nested import joined, mapped, tensors
+from absentia.adaptation.presence import Rows, parsed, presence_from, rows_of
+from absentia.adaptation.selection import Selection, chosen
+from absentia.adaptation.sites import Site
+from absentia.errors import UserError
+
+__all__ = ["Adapted"]
+
+Mixing = Literal["auto", "gather", "group"]
+_PRESENT: ContextVar[dict[int, Any]] = ContextVar("absentia_present", default={})  # noqa: B039  (never changed)
+
+
+class Adapted(nn.Module):
+    """What `adapt` makes of a network. Call it like the network; None, or `present`, says what is absent.
+
+    Only what it learns requires gradients. In training mode the network itself stays in eval mode: its batch norms
+    keep their statistics, and nothing is dropped.
+    network: the given one, untouched but for its gradients and modes; it answers as it always did.
+    """
+
+    def __init__(
+        self, network: nn.Module, plan: Plan, bank: Bank, fillers: Fillers, unknown: Unknown, mixing: Mixing
+    ) -> None:
+        super().__init__()
+        self.network, self.plan, self.bank, self.fillers = network, plan, bank, fillers
+        self.unknown, self.mixing = unknown, mixing
+        self.instead: dict[tuple[bool, ...], nn.Module] = {}
+        self._learned = [p for p in network.parameters() if p.requires_grad]
+        self._training = [m for m in network.modules() if m.training]
+        self._twin = [plan.network]  # in a list, so that its parameters are not counted twice
+        self._attached = Attached(self, bank.form, bank.sites)
+        network.requires_grad_(False)
+        network.eval()
+        plan.network.eval()
+
+    # Calling
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's answer. Rows of one call may have different patterns.
+
+        Raises `UserError` for a modality that is not given, for rows with nothing present, and for a pattern that has
+        no adapters, unless `unknown` says what becomes of those.
+        """
+        arguments = self.plan.signature.bind(args, kwargs)
+        presence = self._presence(arguments)
+        rows = rows_of(presence)
+        if not rows.mixed:
+            return self._together(arguments, presence, rows)
+        if self._gathers(rows):
+            return self._together(arguments, presence, rows)
+        return self._apart(arguments, presence, rows)
+
+    @contextmanager
+    def present(self, given: Any) -> Iterator[Adapted]:
+        """Within, calls have these modalities: bool (B, M) in the order of `modalities`, names ("rgb+depth" or
+        {"rgb"}) of what all rows have, or a mapping from every name to a bool or a bool tensor (B,)."""
+        token = _PRESENT.set(_PRESENT.get() | {id(self): given})
+        try:
+            yield self
+        finally:
+            _PRESENT.reset(token)
+
+    def base(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's answer with absent modalities filled in and nothing adapted: what it did before."""
+        arguments = self.plan.signature.bind(args, kwargs)
+        presence = self._presence(arguments)
+        filled = self._filled(arguments, presence)
+        return self.plan.signature.call(self.network, filled)
+
+    def use(self, pattern: str | Collection[str], network: nn.Module) -> None:
+        """Let another network answer rows of one pattern: a PEFT model of a copy, one that was trained for it alone."""
+        self.instead[parsed(pattern, self.names)] = network
+
+    @property
+    def names(self) -> list[str]:
+        """The modalities, in order."""
+        return self.bank.names
+
+    @property
+    def gathers(self) -> bool:
+        """Whether rows of several patterns run in one pass; else each pattern's rows run apart."""
+        return self.mixing != "group" and self.plan.folds is not None and not self.fillers.any_skipped
+
+    def train(self, mode: bool = True) -> Adapted:
+        """Training mode of what is learned; the network stays in eval mode."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def adapters(self) -> Iterator[nn.Parameter]:
+        """All that learns."""
+        yield from self.bank.parameters()
+        yield from self.fillers.parameters()
+
+    def merge(self, pattern: str | Collection[str]) -> nn.Module:
+        """A plain network with one pattern's adapters in its weights; see `absentia.adaptation.merge`."""
+        return merged(self, pattern)
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        precision: str = "float16",
+        values: bool = True,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write all adapters into one safetensors file and return its path.
+
+        precision: float16, bfloat16, float32 or float64.  values: whether the file knows the network's weights too, or
+        only their names, shapes and types.  metrics: anything that JSON can hold.
+        """
+        return save_from(self, path, precision=precision, values=values, metrics=metrics or {})
+
+    def load(self, path: str | Path) -> dict[str, Any]:
+        """Take over the adapters of a file and return its metrics; raises `UserError` where they do not fit."""
+        return load_into(self, path)
+
+    def detach(self) -> nn.Module:
+        """The network as it was given, bit by bit; it learns and drops as before."""
+        for parameter in self._learned:
+            parameter.requires_grad_(True)
+        for module in self._training:
+            module.training = True
+        return self.network
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Adapted:
+        """To another device or type, with the twin."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        share_again(self.network, self._twin[0])
+        self.fillers.follow(next((p.dtype for p in self.network.parameters() if p.is_floating_point()), torch.float32))
+        return self
+
+    # Rows
+
+    def _presence(self, arguments: Arguments) -> Tensor:
+        """bool (B, M): what `present` says of what is given; without it, all that is not None.
+
+        Raises `UserError` for rows with nothing.
+        """
+        first = [self.plan.signature.slots[name][0].read(arguments) for name in self.names]
+        values = [tensors(value) for value in first]
+        sizes = {len(v[0]) for v in values if v}
+        if len(sizes) > 1:
+            rows = ", ".join(f"{n} {len(v[0])}" for n, v in zip(self.names, values, strict=True) if v)
+            raise UserError(f"the modalities have different numbers of rows: {rows}")
+        if not sizes:
+            raise UserError("every modality is None: there is nothing to answer from")
+        size, device = sizes.pop(), next(v[0].device for v in values if v)
+        there = torch.tensor([bool(v) for v in values], device=device).expand(size, len(self.names))
+        said = _PRESENT.get().get(id(self))
+        if said is not None:
+            there = there & presence_from(said, self.names, size, device)
+        nothing = (~there.any(dim=1)).nonzero()[:, 0].tolist()
+        if nothing:
+            raise UserError(
+                f"row {nothing[0]} has nothing present ({len(nothing)} of {size} rows); leave such rows out"
+            )
+        return there
+
+    def _filled(self, arguments: Arguments, presence: Tensor) -> Arguments:
+        """The arguments with something harmless wherever a modality is absent."""
+        out = dict(arguments)
+        for m, name in enumerate(self.names):
+            slots = self.plan.signature.slots[name]
+            for slot in slots:
+                self.fillers.notice(slot, slot.read(arguments))
+            self.fillers.fill(out, slots, presence[:, m])
+        return out
+
+    def _gathers(self, rows: Rows) -> bool:
+        if self.mixing == "gather" and not self.gathers:
+            raise UserError(
+                "mixing='gather': where the rows are inside this network is not known; " + self.plan.why_not
+            )
+        special = any(tuple(pattern) in self.instead for pattern in rows.patterns.tolist())
+        return self.gathers and not special
+
+    def _together(self, arguments: Arguments, presence: Tensor, rows: Rows) -> Any:
+        """All rows in one pass."""
+        other = None if rows.mixed else self.instead.get(tuple(rows.patterns[0].tolist()))
+        if other is not None:
+            return self.plan.signature.call(other, self._filled(arguments, presence))
+        find = partial(self.bank.values_for, patterns=rows.patterns, unknown=self.unknown)
+        filled = self._filled(arguments, presence)
+        if not self.bank.kind.composed and self.unknown != "compose":
+            self.bank.sets_of(rows.patterns, self.unknown)  # an unknown pattern is an error before anything runs
+        if bool(rows.patterns.all()):  # nothing is absent: the network itself
+            return self.plan.signature.call(self.network, filled)
+        with chosen(self, Selection(rows, find, self._rows_at)):
+            return self.plan.signature.call(self._twin[0], filled)
+
+    def _apart(self, arguments: Arguments, presence: Tensor, rows: Rows) -> Any:
+        """Each pattern's rows in a pass of their own."""
+        size = len(presence)
+        groups = [(rows.ids == number).nonzero()[:, 0] for number in range(len(rows.patterns))]
+        parts = []
+        for number, mine in enumerate(groups):
+            some = {name: mapped(value, partial(_taken, mine=mine, size=size)) for name, value in arguments.items()}
+            one = Rows(rows.patterns[number : number + 1], torch.zeros_like(mine))
+            parts.append(self._together(some, presence[mine], one))
+        return joined(parts, groups, size)
+
+    def _rows_at(self, site: Site, shape: tuple[int, ...], ids: Tensor) -> RowsOf:
+        assert self.plan.folds is not None
+        fold = self.plan.folds[site.name]
+        found = fold.rows(ids)
+        if fold.axis >= len(shape) or shape[fold.axis] != len(found.ids):
+            # Another number of windows or frames than in the example: count anew, in the same order.
+            each, rest = divmod(shape[fold.axis], len(ids))
+            if rest:
+                raise UserError(f"{site.name!r} has {shape[fold.axis]} rows for {len(ids)}; say mixing='group'")
+            found = replace(fold, each=each).rows(ids)
+        return found
+
+
+def _taken(value: Tensor, mine: Tensor, size: int) -> Tensor:
+    """Some rows of what has a row for each of the batch."""
+    return value.index_select(0, mine) if value.ndim and len(value) == size else value
