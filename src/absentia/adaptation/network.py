@@ -7,8 +7,8 @@ modalities a scale and a shift after each layer are learned.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
@@ -20,15 +20,19 @@ from torch import Tensor, nn
 
 from absentia.adaptation.attach import Plan
 from absentia.adaptation.bank import Bank, Unknown
-from absentia.adaptation.calls import Arguments
+from absentia.adaptation.calibrate import calibrate_adapters
+from absentia.adaptation.calls import Arguments, Slot
 from absentia.adaptation.file import load_into, save_from
 from absentia.adaptation.fill import Fillers
+from absentia.adaptation.fit import Loss, Settings, fit_adapters
 from absentia.adaptation.forms import RowsOf
 from absentia.adaptation.hooks import Attached, share_again
 from absentia.adaptation.merge import merged
 from absentia.adaptation.nested import joined, mapped, tensors
+from absentia.adaptation.practice import given_batches
 from absentia.adaptation.presence import Rows, parsed, presence_from, rows_of
 from absentia.adaptation.selection import Selection, chosen
+from absentia.adaptation.sensitivity import Chosen, channel_scores, keep_best_channels
 from absentia.adaptation.sites import Site
 from absentia.errors import UserError
 
@@ -70,13 +74,7 @@ class Adapted(nn.Module):
         no adapters, unless `unknown` says what becomes of those.
         """
         arguments = self.plan.signature.bind(args, kwargs)
-        presence = self._presence(arguments)
-        rows = rows_of(presence)
-        if not rows.mixed:
-            return self._together(arguments, presence, rows)
-        if self._gathers(rows):
-            return self._together(arguments, presence, rows)
-        return self._apart(arguments, presence, rows)
+        return self.answer(arguments, self.presence_of(arguments))
 
     @contextmanager
     def present(self, given: Any) -> Iterator[Adapted]:
@@ -91,9 +89,25 @@ class Adapted(nn.Module):
     def base(self, *args: Any, **kwargs: Any) -> Any:
         """The network's answer with absent modalities filled in and nothing adapted: what it did before."""
         arguments = self.plan.signature.bind(args, kwargs)
-        presence = self._presence(arguments)
-        filled = self._filled(arguments, presence)
-        return self.plan.signature.call(self.network, filled)
+        return self.answer(arguments, self.presence_of(arguments), base=True)
+
+    def answer(self, arguments: Arguments, presence: Tensor, *, base: bool = False) -> Any:
+        """The answer to bound arguments of which rows show some, bool (B, M); `base` without adapters."""
+        rows = rows_of(presence)
+        if base and not (rows.mixed and self.fillers.any_skipped):
+            return self.plan.signature.call(self.network, self._filled(arguments, presence))
+        if not rows.mixed or (not base and self._gathers(rows)):
+            return self._together(arguments, presence, rows, base)
+        return self._apart(arguments, presence, rows, base)
+
+    def run_changed(self, arguments: Arguments, presence: Tensor, change: Callable[[Site, Tensor], Tensor]) -> Any:
+        """The network's answer where `change` has its way with the output of every site that is a module's output."""
+        with ExitStack() as stack:
+            for site in self.bank.sites:
+                if not site.part:
+                    hook = partial(_changed, change, site)
+                    stack.callback(site.module.register_forward_hook(hook).remove)
+            return self.plan.signature.call(self.twin, self._filled(arguments, presence))
 
     def use(self, pattern: str | Collection[str], network: nn.Module) -> None:
         """Let another network answer rows of one pattern: a PEFT model of a copy, one that was trained for it alone."""
@@ -103,6 +117,11 @@ class Adapted(nn.Module):
     def names(self) -> list[str]:
         """The modalities, in order."""
         return self.bank.names
+
+    @property
+    def twin(self) -> nn.Module:
+        """The network's modules once more, with hooks; every parameter and buffer is the network's own."""
+        return self._twin[0]
 
     @property
     def gathers(self) -> bool:
@@ -119,6 +138,61 @@ class Adapted(nn.Module):
         """All that learns."""
         yield from self.bank.parameters()
         yield from self.fillers.parameters()
+
+    def fit(
+        self,
+        loader: Iterable[Any],
+        *,
+        loss: Loss | None = None,
+        validation: Iterable[Any] | None = None,
+        budget: float = 1.0,
+        choose: Chosen = "sensitivity",
+        watch: Callable[[dict[str, Any]], Any] | None = None,
+        **settings: Any,
+    ) -> list[dict[str, Any]]:
+        """Learn the adapters and return the losses of every epoch.
+
+        loader: read once per epoch; gives (inputs, target) or (inputs, target, present). inputs are a mapping of the
+            network's arguments or a tuple of them, None is absent.
+        loss: the network's output and the target to a mean over rows; None learns from the network itself (distil).
+        validation: another such loader; every pattern then keeps the values of its own best epoch.
+        budget: share of the channels that learn, chosen by `choose`: sensitivity, or random and lowest as controls.
+        watch: hears the losses after each epoch.
+        settings: patterns ("all" or a list), epochs (20; in each a row shows one pattern), lr (3e-3), weight_decay (0),
+            warmup (0.1 of the steps), distil (weight of the distance to the network's answer to complete rows),
+            temperature (2), distance (kl or mse), alike with features (weight of, and module for, 1 - cosine between
+            its outputs), seed.
+        Raises `UserError` for a loader that gives something else, or nothing.
+        """
+        chosen = Settings(**settings)
+        if budget != 1.0:
+            if loss is None:
+                raise UserError("budget: the channels are chosen by the gradients of a loss; give one")
+            keep_best_channels(self, channel_scores(self, loader, loss), budget, choose, chosen.seed)
+        return fit_adapters(self, loader, loss, chosen, validation, watch)
+
+    def calibrate(self, loader: Iterable[Any], *, patterns: Any = "all", rows: int = 512) -> None:
+        """Set scales and shifts from complete rows alone, without labels or training: see `calibrate.py`.
+
+        rows: so many, in one pass. With kind norm and exclude it re-estimates the statistics of batch norms alone.
+        """
+        calibrate_adapters(self, loader, patterns, rows)
+
+    @torch.no_grad()
+    def measure(self, loader: Iterable[Any]) -> None:
+        """Take the means of rows that are there, for fillers that are means, and note the shapes of all."""
+        sums: dict[Slot, tuple[Tensor, int]] = {}
+        for given in given_batches(self, loader):
+            for m, name in enumerate(self.names):
+                for slot in self.plan.signature.slots[name]:
+                    value = slot.read(given.arguments)
+                    self.fillers.notice(slot, value)
+                    if isinstance(value, Tensor) and self.fillers.how[str(slot)] == "mean":
+                        some = value[given.presence[:, m]]
+                        total, count = sums.get(slot, (torch.zeros_like(some[:1]).sum(dim=0), 0))
+                        sums[slot] = (total + some.sum(dim=0), count + len(some))
+        for slot, (total, count) in sums.items():
+            self.fillers.measure(slot, total / max(1, count))
 
     def merge(self, pattern: str | Collection[str]) -> nn.Module:
         """A plain network with one pattern's adapters in its weights; see `absentia.adaptation.merge`."""
@@ -154,13 +228,13 @@ class Adapted(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> Adapted:
         """To another device or type, with the twin."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        share_again(self.network, self._twin[0])
+        share_again(self.network, self.twin)
         self.fillers.follow(next((p.dtype for p in self.network.parameters() if p.is_floating_point()), torch.float32))
         return self
 
     # Rows
 
-    def _presence(self, arguments: Arguments) -> Tensor:
+    def presence_of(self, arguments: Arguments) -> Tensor:
         """bool (B, M): what `present` says of what is given; without it, all that is not None.
 
         Raises `UserError` for rows with nothing.
@@ -203,8 +277,10 @@ class Adapted(nn.Module):
         special = any(tuple(pattern) in self.instead for pattern in rows.patterns.tolist())
         return self.gathers and not special
 
-    def _together(self, arguments: Arguments, presence: Tensor, rows: Rows) -> Any:
+    def _together(self, arguments: Arguments, presence: Tensor, rows: Rows, base: bool) -> Any:
         """All rows in one pass."""
+        if base:
+            return self.plan.signature.call(self.network, self._filled(arguments, presence))
         other = None if rows.mixed else self.instead.get(tuple(rows.patterns[0].tolist()))
         if other is not None:
             return self.plan.signature.call(other, self._filled(arguments, presence))
@@ -215,9 +291,9 @@ class Adapted(nn.Module):
         if bool(rows.patterns.all()):  # nothing is absent: the network itself
             return self.plan.signature.call(self.network, filled)
         with chosen(self, Selection(rows, find, self._rows_at)):
-            return self.plan.signature.call(self._twin[0], filled)
+            return self.plan.signature.call(self.twin, filled)
 
-    def _apart(self, arguments: Arguments, presence: Tensor, rows: Rows) -> Any:
+    def _apart(self, arguments: Arguments, presence: Tensor, rows: Rows, base: bool) -> Any:
         """Each pattern's rows in a pass of their own."""
         size = len(presence)
         groups = [(rows.ids == number).nonzero()[:, 0] for number in range(len(rows.patterns))]
@@ -225,7 +301,7 @@ class Adapted(nn.Module):
         for number, mine in enumerate(groups):
             some = {name: mapped(value, partial(_taken, mine=mine, size=size)) for name, value in arguments.items()}
             one = Rows(rows.patterns[number : number + 1], torch.zeros_like(mine))
-            parts.append(self._together(some, presence[mine], one))
+            parts.append(self._together(some, presence[mine], one, base))
         return joined(parts, groups, size)
 
     def _rows_at(self, site: Site, shape: tuple[int, ...], ids: Tensor) -> RowsOf:
@@ -244,3 +320,9 @@ class Adapted(nn.Module):
 def _taken(value: Tensor, mine: Tensor, size: int) -> Tensor:
     """Some rows of what has a row for each of the batch."""
     return value.index_select(0, mine) if value.ndim and len(value) == size else value
+
+
+def _changed(
+    change: Callable[[Site, Tensor], Tensor], site: Site, module: nn.Module, given: tuple[Any, ...], output: Tensor
+) -> Tensor:
+    return change(site, output)
