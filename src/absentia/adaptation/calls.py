@@ -144,13 +144,13 @@ class Signature:
                         f"inputs of {name!r}: {nearest(slot.argument, self.kinds)} There is no {slot.argument!r}"
                     )
             return slots
-        if name in self.kinds:
-            return (Slot(name),)
         positional = [
             n
             for n, kind in self.kinds.items()
             if kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         ]
+        if name in self.kinds or (self._rest and not positional):
+            return (Slot(name),)
         if any(n in self.kinds for n in self.names) or inputs:
             raise UserError(
                 f"the network's forward has no argument {name!r}; say inputs={{{name!r}: ...}}: {self.signature}"

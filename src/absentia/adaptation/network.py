@@ -95,7 +95,7 @@ class Adapted(nn.Module):
         """The answer to bound arguments of which rows show some, bool (B, M); `base` without adapters."""
         rows = rows_of(presence)
         if base and not (rows.mixed and self.fillers.any_skipped):
-            return self.plan.signature.call(self.network, self._filled(arguments, presence))
+            return self.plan.signature.call(self.network, self.filled(arguments, presence))
         if not rows.mixed or (not base and self._gathers(rows)):
             return self._together(arguments, presence, rows, base)
         return self._apart(arguments, presence, rows, base)
@@ -107,7 +107,7 @@ class Adapted(nn.Module):
                 if not site.part:
                     hook = partial(_changed, change, site)
                     stack.callback(site.module.register_forward_hook(hook).remove)
-            return self.plan.signature.call(self.twin, self._filled(arguments, presence))
+            return self.plan.signature.call(self.twin, self.filled(arguments, presence))
 
     def use(self, pattern: str | Collection[str], network: nn.Module) -> None:
         """Let another network answer rows of one pattern: a PEFT model of a copy, one that was trained for it alone."""
@@ -259,7 +259,7 @@ class Adapted(nn.Module):
             )
         return there
 
-    def _filled(self, arguments: Arguments, presence: Tensor) -> Arguments:
+    def filled(self, arguments: Arguments, presence: Tensor) -> Arguments:
         """The arguments with something harmless wherever a modality is absent."""
         out = dict(arguments)
         for m, name in enumerate(self.names):
@@ -280,12 +280,12 @@ class Adapted(nn.Module):
     def _together(self, arguments: Arguments, presence: Tensor, rows: Rows, base: bool) -> Any:
         """All rows in one pass."""
         if base:
-            return self.plan.signature.call(self.network, self._filled(arguments, presence))
+            return self.plan.signature.call(self.network, self.filled(arguments, presence))
         other = None if rows.mixed else self.instead.get(tuple(rows.patterns[0].tolist()))
         if other is not None:
-            return self.plan.signature.call(other, self._filled(arguments, presence))
+            return self.plan.signature.call(other, self.filled(arguments, presence))
         find = partial(self.bank.values_for, patterns=rows.patterns, unknown=self.unknown)
-        filled = self._filled(arguments, presence)
+        filled = self.filled(arguments, presence)
         if not self.bank.kind.composed and self.unknown != "compose":
             self.bank.sets_of(rows.patterns, self.unknown)  # an unknown pattern is an error before anything runs
         if bool(rows.patterns.all()):  # nothing is absent: the network itself
