@@ -46,8 +46,8 @@ def adapt(
 
     modalities: each one's name, and the modules that work for it alone (prefixes of names); a plain list of names
         finds these from `example`.
-    kind: scale-shift (arXiv 2310.03986), scale, shift, bias, norm, low-rank, head-only, or compositional: one set per
-        absent modality instead of one per pattern.
+    kind: scale-shift (arXiv 2310.03986), scale, shift, bias, norm, low-rank (of rank 4; low-rank:8 of rank 8),
+        head-only, or compositional: one set per absent modality instead of one per pattern.
     patterns: "all" proper ones, or some, such as ["rgb", "rgb+depth"]. With everything present nothing is changed.
     inputs: which arguments of the network's forward are a modality's, such as {"text": ["input_ids",
         "attention_mask"]}; an item `"views[0]"` or channels `"x[:, 0:3]"` of one too. By default the argument of its

@@ -58,9 +58,12 @@ KINDS = {
 
 
 def kind_named(kind: str | Kind) -> Kind:
-    """The kind called so, or what was given; raises `UserError` with the nearest one."""
+    """The kind called so ("low-rank:8" has rank 8), or what was given; raises `UserError` with the nearest one."""
     if isinstance(kind, Kind):
         return kind
+    name, _, rank = kind.partition(":")
+    if name == "low-rank" and rank.isdigit() and int(rank):
+        return Kind(kind, LowRank(rank=int(rank)))
     if kind not in KINDS:
         raise UserError(f"unknown kind {kind!r}; {nearest(kind, KINDS)}")
     return KINDS[kind]

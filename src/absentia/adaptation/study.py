@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from absentia.adaptation.adapting import adapt
 from absentia.adaptation.fit import Loss
+from absentia.adaptation.kinds import kind_named
 from absentia.adaptation.network import Adapted
 from absentia.adaptation.presence import parsed_all
 from absentia.adaptation.scores import PatternScore, Score, score_patterns
 from absentia.adaptation.sensitivity import modality_importance
 from absentia.adaptation.whole import dedicated, fine_tuned
-from absentia.errors import UserError
 
 __all__ = ["ROWS", "Study", "Subject", "run_study"]
 
@@ -76,7 +76,7 @@ class Study:
     def __post_init__(self) -> None:
         for row in self.rows:
             if row not in (*ROWS, *WHOLE, "scale-shift sparse"):
-                raise UserError(f"unknown row {row!r}; known: {', '.join((*ROWS, *WHOLE))}")
+                kind_named(row)
 
 
 def run_study(

@@ -1,0 +1,272 @@
+"""Small trained networks that are not ours, on tables that benchmarks know: subjects to adapt.
+
+Each is what somebody would write who never thought of absence: an encoder per modality (convolutions with batch norm,
+an LSTM, a perceptron), tokens side by side, `torch.nn.TransformerEncoder` on top, the mean of all tokens into a linear
+head. It is trained here on complete rows. `absentia adapt benchmarks/_networks.py:digits` adapts one by hand.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from _streams import prepared_streams
+from _tables import data_folder, open_known
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from absentia.adaptation.study import Subject
+from absentia.data.splits import assign_splits
+
+__all__ = ["SUBJECTS", "Fusion", "subject"]
+
+WIDTH = 64
+BATCH = 64
+EPOCHS = {"digits": 20, "mfeat": 20, "gestures_imu": 40, "glyphs": 12, "fashion": 20}
+Columns = dict[str, Tensor]
+
+
+class Batches:
+    """(inputs, target) in a new order each time it is read; the orders are the same in every process."""
+
+    def __init__(self, inputs: Columns, target: Tensor, seed: int | None) -> None:
+        self.inputs, self.target, self.seed, self.read = inputs, target, seed, 0
+
+    def __iter__(self) -> Iterator[tuple[Columns, Tensor]]:
+        order = torch.arange(len(self.target))
+        if self.seed is not None:
+            draw = torch.Generator().manual_seed(1000 * self.seed + self.read)
+            order, self.read = torch.randperm(len(order), generator=draw), self.read + 1
+        for rows in order.split(BATCH if self.seed is not None else 256):
+            yield {name: x[rows] for name, x in self.inputs.items()}, self.target[rows]
+
+
+class Picture(nn.Module):
+    """(B, c, h, w) -> (B, T, WIDTH)"""
+
+    def __init__(self, channels: int, stride: int = 2) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(channels, 32, 3, stride, 1), nn.BatchNorm2d(32), nn.ReLU()),
+            *(nn.Conv2d(32, WIDTH, 3, stride, 1), nn.BatchNorm2d(WIDTH), nn.ReLU()),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.layers(x).flatten(2).mT
+        return tokens if tokens.shape[1] <= 32 else F.avg_pool1d(tokens.mT, 4).mT
+
+
+class Signal(nn.Module):
+    """(B, c, l) -> (B, T, WIDTH)"""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv1d(channels, 32, 5, 4, 2), nn.BatchNorm1d(32), nn.ReLU()),
+            *(nn.Conv1d(32, WIDTH, 3, 4, 1), nn.BatchNorm1d(WIDTH), nn.ReLU()),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x).mT  # type: ignore[no-any-return]
+
+
+class Words(nn.Module):
+    """Characters (B, l) -> (B, 1, WIDTH)"""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.table, self.lstm = nn.Embedding(size, 32, padding_idx=0), nn.LSTM(32, WIDTH, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, _ = self.lstm(self.table(x))
+        return outputs.mean(dim=1, keepdim=True)  # type: ignore[no-any-return]
+
+
+class Numbers(nn.Module):
+    """(B, d) -> (B, 1, WIDTH)"""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(size, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)[:, None]  # type: ignore[no-any-return]
+
+
+class Fusion(nn.Module):
+    """Tokens of all modalities through a transformer; forward takes each by its name."""
+
+    def __init__(self, encoders: Mapping[str, nn.Module], classes: int, layers: int = 2) -> None:
+        super().__init__()
+        self.names = list(encoders)
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.kinds = nn.Parameter(torch.randn(len(encoders), WIDTH) * 0.02)
+        layer = nn.TransformerEncoderLayer(WIDTH, 4, 2 * WIDTH, dropout=0.1, batch_first=True)
+        self.fusion = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Linear(WIDTH, classes)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """(B, K)"""
+        tokens = [self.encoders[name](inputs[name]) + self.kinds[m] for m, name in enumerate(self.names)]
+        return self.head(self.fusion(torch.cat(tokens, dim=1)).mean(dim=1))  # type: ignore[no-any-return]
+
+
+def subject(name: str, seed: int, data: Path | None = None, work: Path = Path("streams")) -> Subject:
+    """A network trained on complete rows, its rows in three splits; `UserError` where there is no table."""
+    columns, target, splits, encoders = SUBJECTS[name](data, work)
+    classes = int(target.max()) + 1
+
+    def fresh() -> Fusion:
+        return Fusion({key: make() for key, make in encoders.items()}, classes)
+
+    parts = {}
+    for split in ("train", "val", "test"):
+        rows = torch.from_numpy(np.flatnonzero(splits == split))
+        parts[split] = Batches(
+            {k: x[rows] for k, x in columns.items()}, target[rows], seed if split == "train" else None
+        )
+    torch.manual_seed(seed)
+    network = fresh()
+    _train(network, parts["train"], EPOCHS[name])
+    return Subject(
+        network=network,
+        modalities={key: f"encoders.{key}" for key in columns},
+        train=parts["train"],
+        validation=parts["val"],
+        test=parts["test"],
+        loss=F.cross_entropy,
+        score=lambda output, target: (output.argmax(dim=1) == target).float().mean(),
+        metric="accuracy",
+        fresh=fresh,
+        features="head",
+    )
+
+
+def digits() -> Subject:
+    """The upper and the lower half of scikit-learn's digits; the factory of `absentia adapt`."""
+    return subject("digits", 0)
+
+
+def _train(network: nn.Module, batches: Batches, epochs: int, lr: float = 1e-3) -> None:
+    optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
+    steps = epochs * -(-len(batches.target) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1)
+    network.train()
+    for _ in range(epochs):
+        for inputs, target in batches:
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(network(**inputs), target).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    network.eval()
+
+
+Made = tuple[Columns, Tensor, np.ndarray, dict[str, Callable[[], nn.Module]]]
+
+
+def _digits(data: Path | None, work: Path) -> Made:
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    pictures = torch.tensor(loaded.images / 8 - 1, dtype=torch.float32)[:, None]
+    splits = assign_splits(None, [str(i) for i in range(len(pictures))])
+    columns = {"upper": pictures[:, :, :4], "lower": pictures[:, :, 4:]}
+    make = {name: lambda: Picture(1, stride=1) for name in columns}
+    return columns, torch.tensor(loaded.target), np.asarray(splits), make
+
+
+def _mfeat(data: Path | None, work: Path) -> Made:
+    table = open_known("mfeat", data_folder(data)).take(np.arange(2000))
+    return _vectors(table, ("pix", "fou", "fac", "zer", "kar", "mor"), "label")
+
+
+def _fashion(data: Path | None, work: Path) -> Made:
+    folder = data_folder(data)
+    assert folder is not None
+    encoders = {"image": str(folder / "encoders/mobilenet_v2"), "text": str(folder / "encoders/all-MiniLM-L6-v2")}
+    stream = prepared_streams(["fashion"], folder, work, encoders)["fashion"]
+    table = pq.read_table(stream.table).filter(pc.field("image").is_valid() & pc.field("text").is_valid())
+    facts = _one_hot([[str(table[c][i].as_py()) for c in ("colour", "usage")] for i in range(table.num_rows)])
+    table = table.append_column("attributes", pa.array(facts.tolist(), pa.list_(pa.float32())))
+    return _vectors(table, ("image", "text", "attributes"), "article")
+
+
+def _gestures(data: Path | None, work: Path) -> Made:
+    names = [f"{place}_{sensor}" for place in ("hand", "lower", "upper") for sensor in ("acc", "gyro")]
+    table = open_known("gestures_imu", data_folder(data)).take(np.arange(624))
+    splits = np.asarray(assign_splits(table["split"].to_pylist(), table["id"].to_pylist()))
+    columns = {}
+    for name in names:
+        x = torch.tensor(np.asarray(table[name].to_pylist(), dtype=np.float32))
+        x = x if x.shape[1] < x.shape[2] else x.mT
+        seen = x[torch.from_numpy(splits == "train")]
+        columns[name] = (x - seen.mean((0, 2), keepdim=True)) / seen.std((0, 2), keepdim=True).clamp(min=1e-6)
+    make = {name: (lambda c=x.shape[1]: Signal(c)) for name, x in columns.items()}
+    return columns, _numbered(table["gesture"].to_pylist()), splits, make
+
+
+def _glyphs(data: Path | None, work: Path) -> Made:
+    from PIL import Image
+
+    table = open_known("glyphs", None).take(np.arange(13_413))
+    _, first = np.unique(np.asarray(table["id"].to_pylist()), return_index=True)  # one rendering of each character
+    table = table.take(np.sort(first))
+    pictures = [np.asarray(Image.open(io.BytesIO(_bytes(cell))).convert("L")) for cell in table["image"].to_pylist()]
+    text = torch.zeros(table.num_rows, 40, dtype=torch.long)
+    for row, words in enumerate(table["text"].to_pylist()):
+        codes = [min(ord(letter), 127) for letter in (words or "")[:40]]
+        text[row, : len(codes)] = torch.tensor(codes)
+    facts = ("category", "bidirectional", "combining", "width", "mirrored", "decomposition")
+    properties = _one_hot([[str(table[c][i].as_py()) for c in facts] for i in range(table.num_rows)])
+    columns = {
+        "image": torch.tensor(np.stack(pictures), dtype=torch.float32)[:, None] / 128 - 1,
+        "text": text,
+        "properties": torch.tensor(properties),
+    }
+    width = properties.shape[1]
+    make = {"image": lambda: Picture(1), "text": lambda: Words(128), "properties": lambda: Numbers(width)}
+    splits = np.asarray(assign_splits(table["split"].to_pylist(), table["id"].to_pylist()))
+    return columns, _numbered(table["script"].to_pylist()), splits, make
+
+
+def _vectors(table: pa.Table, names: Sequence[str], target: str) -> Made:
+    """Columns of vectors, standardised by the training rows."""
+    splits = np.asarray(assign_splits(table["split"].to_pylist(), table["id"].to_pylist()))
+    columns = {}
+    for name in names:
+        x = torch.tensor(np.asarray(table[name].to_pylist(), dtype=np.float32))
+        seen = x[torch.from_numpy(splits == "train")]
+        columns[name] = (x - seen.mean(0)) / seen.std(0).clamp(min=1e-6)
+    make = {name: (lambda d=x.shape[1]: Numbers(d)) for name, x in columns.items()}
+    return columns, _numbered(table[target].to_pylist()), splits, make
+
+
+def _one_hot(cells: Sequence[Sequence[str]]) -> np.ndarray:
+    from sklearn.preprocessing import OneHotEncoder
+
+    return np.asarray(OneHotEncoder(sparse_output=False).fit_transform(np.asarray(cells)), dtype=np.float32)
+
+
+def _numbered(labels: Sequence[Any]) -> Tensor:
+    known = {label: number for number, label in enumerate(sorted(set(labels)))}
+    return torch.tensor([known[label] for label in labels])
+
+
+def _bytes(cell: Any) -> bytes:
+    return cell["bytes"] if isinstance(cell, dict) else bytes(cell)
+
+
+SUBJECTS: dict[str, Callable[[Path | None, Path], Made]] = {
+    "digits": _digits,
+    "mfeat": _mfeat,
+    "gestures_imu": _gestures,
+    "glyphs": _glyphs,
+    "fashion": _fashion,
+}
