@@ -15,6 +15,7 @@ from absentia.methods.joint import Joint
 from absentia.methods.l2p import L2P
 from absentia.methods.lwf import LwF
 from absentia.methods.missing_aware import MissingAware
+from absentia.methods.modulation import Modulation
 from absentia.methods.probe import Probe
 from absentia.methods.prototypes import Prototypes
 from absentia.methods.rebq import RebQ
@@ -36,6 +37,7 @@ METHODS: dict[str, type[Method]] = {
         EWC,
         LwF,
         MissingAware,
+        Modulation,
         L2P,
         DualPrompt,
         CODA,
