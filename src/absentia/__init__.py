@@ -8,21 +8,22 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "adapt": "absentia.adaptation",
     "Adapted": "absentia.adaptation",
     "Audio": "absentia.data.kinds",
-    "adapt": "absentia.adaptation",
-    "register_site": "absentia.adaptation",
     "Image": "absentia.data.kinds",
     "MaskPlan": "absentia.data.absence",
     "MultimodalClassifier": "absentia.estimators",
     "MultimodalLabeler": "absentia.estimators",
     "MultimodalRegressor": "absentia.estimators",
     "NotFittedError": "sklearn.exceptions",
+    "open_table": "absentia.data.table",
+    "register_site": "absentia.adaptation",
     "Series": "absentia.data.kinds",
+    "Subject": "absentia.adaptation.study",
     "Tabular": "absentia.data.kinds",
     "Text": "absentia.data.kinds",
     "UserError": "absentia.errors",
-    "open_table": "absentia.data.table",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]

@@ -113,6 +113,28 @@ def sessions(asked: Namespace) -> None:
     _show_stream(console, report_of(folder), asked.run)
 
 
+def adapt(asked: Namespace) -> None:
+    """The command `adapt`."""
+    from absentia.adaptation.study import ROWS, WHOLE, Study
+    from absentia.adapters import adapt_run
+    from absentia.evaluate.adapters import StudyTable
+
+    given, console = _plain(asked), _console()
+    factory, data, out, whole = (given.pop(key) for key in ("factory", "data", "out", "whole"))
+    given["rows"] = [*(given["rows"] or ROWS), *(WHOLE if whole else ())]
+    given["patterns"] = given["patterns"] or "all"
+    out = out or _fresh(str(factory).rpartition(":")[2])
+
+    def say(line: str) -> None:
+        console.print(f"· {line}", highlight=False, markup=False, soft_wrap=True)
+
+    report = adapt_run(factory, data, Study(**given), out, command=_command(), hear=say)
+    console.print(StudyTable(report))
+    console.print(
+        f"Adapters and report are in {out}; open {Path(out) / 'report.html'}", highlight=False, soft_wrap=True
+    )
+
+
 def evaluate(asked: Namespace) -> None:
     """The command `evaluate`."""
     import json
@@ -211,6 +233,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "train": train,
     "pretrain": pretrain,
     "learn": learn,
+    "adapt": adapt,
     "sessions": sessions,
     "evaluate": evaluate,
     "predict": predict,

@@ -87,6 +87,23 @@ def _pretrain(parser: ArgumentParser) -> None:
     parser.add_class_arguments(Training, "training")
 
 
+def _adapt(parser: ArgumentParser) -> None:
+    """Adapt a trained network of your own to every combination of its modalities, and compare the ways to do it."""
+    parser.add_argument("factory", type=str, help="MODULE:FUNCTION or FILE.py:FUNCTION that gives an absentia.Subject")
+    parser.add_argument("--data", type=str | None, help="what the function is given, such as a folder")
+    parser.add_argument("--rows", nargs="+", default=[], help="ways to compare; all kinds of adapters by default")
+    parser.add_argument("--patterns", nargs="+", default=[], help="patterns to learn and score; all by default")
+    parser.add_argument("--epochs", type=int, default=20, help="passes of adapters; in each a row shows one pattern")
+    parser.add_argument("--lr", type=float, default=3e-3, help="highest learning rate of adapters")
+    parser.add_argument("--budget", type=float | None, help="also scale-shift on this share of the channels alone")
+    parser.add_argument(
+        "--whole", type=bool, nargs="?", const=True, default=False, help="whole networks for each pattern beside them"
+    )
+    parser.add_argument("--whole_epochs", type=int, default=10, help="passes of each of those")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument("--out", type=str | None, help="folder for report and adapters; a new one below runs/")
+
+
 def _sessions(parser: ArgumentParser) -> None:
     """List the sessions of a stream, or go back to an earlier one."""
     parser.add_argument("run", type=str, help="folder of the stream")
@@ -185,6 +202,7 @@ BUILDERS: dict[str, Callable[[ArgumentParser], None]] = {
     "train": _train,
     "pretrain": _pretrain,
     "learn": _learn,
+    "adapt": _adapt,
     "sessions": _sessions,
     "evaluate": _evaluate,
     "predict": _predict,

@@ -24,10 +24,10 @@ from absentia.adaptation.scores import PatternScore, Score, score_patterns
 from absentia.adaptation.sensitivity import modality_importance
 from absentia.adaptation.whole import dedicated, fine_tuned
 
-__all__ = ["ROWS", "Study", "Subject", "run_study"]
+__all__ = ["ROWS", "WHOLE", "Study", "Subject", "run_study"]
 
-ROWS = ("base", "head-only", "bias", "shift", "norm", "scale", "scale-shift", "low-rank", "compositional", "calibrated")
 WHOLE = ("fine-tuned", "dedicated")
+ROWS = ("base", "head-only", "bias", "shift", "norm", "scale", "scale-shift", "low-rank", "compositional", "calibrated")
 
 
 @dataclass(frozen=True, kw_only=True)
