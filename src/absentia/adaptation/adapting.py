@@ -117,7 +117,8 @@ def _about(net: Adapted, plan: Plan) -> list[str]:
     what = "absent modality" if net.bank.kind.composed else "pattern"
     most = max(counts, default=0)
     share = 100 * most / max(1, total)
-    return [*plan.lines(), f"  {most:,} numbers per {what}, {share:.2f} % of {total:,}; {len(counts)} sets"]
+    size = f"  {most:,} numbers per {what}, {share:.2f} % of {total:,}; {len(counts)} sets"
+    return plan.lines() + ([size] if counts else [])
 
 
 def _several(value: str | Sequence[str]) -> list[str]:

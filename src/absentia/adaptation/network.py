@@ -22,6 +22,7 @@ from absentia.adaptation.attach import Plan
 from absentia.adaptation.bank import Bank, Unknown
 from absentia.adaptation.calibrate import calibrate_adapters
 from absentia.adaptation.calls import Arguments, Slot
+from absentia.adaptation.export import export_onnx
 from absentia.adaptation.file import load_into, save_from
 from absentia.adaptation.fill import Fillers
 from absentia.adaptation.fit import Loss, Settings, fit_adapters
@@ -197,6 +198,10 @@ class Adapted(nn.Module):
     def merge(self, pattern: str | Collection[str]) -> nn.Module:
         """A plain network with one pattern's adapters in its weights; see `absentia.adaptation.merge`."""
         return merged(self, pattern)
+
+    def export(self, path: str | Path, pattern: str | Collection[str], example: Mapping[str, Any]) -> Path:
+        """Write one pattern's merged network as ONNX; see `absentia.adaptation.export`."""
+        return export_onnx(self, path, pattern, example)
 
     def save(
         self,

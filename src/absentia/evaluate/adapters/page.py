@@ -34,7 +34,7 @@ def render_study(report: Mapping[str, Any]) -> str:
     """The page, under 2 MB. report: what `run_study` gives, with command, versions and hardware where known."""
     view = StudyView(report)
     height = 90 + 24 * min(MOST_ROWS, len(view.rows))
-    drawn = to_svg(partial(_draw, view=view), name="kinds", size=(520, height))
+    drawn = to_svg(partial(_draw, view=view), name="kinds", size=(395, height))
     return filled(
         "adapters.html.j2",
         report=report,
