@@ -2,7 +2,8 @@
 
 Each is what somebody would write who never thought of absence: an encoder per modality (convolutions with batch norm,
 an LSTM, a perceptron), tokens side by side, `torch.nn.TransformerEncoder` on top, the mean of all tokens into a linear
-head. It is trained here on complete rows. `absentia adapt benchmarks/_networks.py:digits` adapts one by hand.
+head. `lgg_mri` is MONAI's BasicUNet on three MRI contrasts as the channels of one input, and a mask of the tumour as
+its answer. All are trained here on complete rows. `absentia adapt benchmarks/_networks.py:digits` adapts one by hand.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from torch.nn import functional as F
 
 from absentia.adaptation.study import Subject
 from absentia.data.splits import assign_splits
+from absentia.errors import UserError
 
 __all__ = ["SUBJECTS", "Fusion", "subject"]
 
+CONTRASTS = ("t1_pre", "flair", "t1_post")
 WIDTH = 64
 BATCH = 64
-EPOCHS = {"digits": 20, "mfeat": 20, "gestures_imu": 40, "glyphs": 12, "fashion": 20}
+EPOCHS = {"lgg_mri": 30, "digits": 20, "mfeat": 20, "gestures_imu": 40, "glyphs": 12, "fashion": 20}
 Columns = dict[str, Tensor]
 
 
@@ -120,21 +123,18 @@ class Fusion(nn.Module):
 
 def subject(name: str, seed: int, data: Path | None = None, work: Path = Path("streams")) -> Subject:
     """A network trained on complete rows, its rows in three splits; `UserError` where there is no table."""
-    columns, target, splits, encoders = SUBJECTS[name](data, work)
+    if name == "lgg_mri":
+        return _mri_subject(seed, data)
+    columns, target, splits, encoders = TABLES[name](data, work)
     classes = int(target.max()) + 1
 
     def fresh() -> Fusion:
         return Fusion({key: make() for key, make in encoders.items()}, classes)
 
-    parts = {}
-    for split in ("train", "val", "test"):
-        rows = torch.from_numpy(np.flatnonzero(splits == split))
-        parts[split] = Batches(
-            {k: x[rows] for k, x in columns.items()}, target[rows], seed if split == "train" else None
-        )
+    parts = _parts(columns, target, splits, seed)
     torch.manual_seed(seed)
     network = fresh()
-    _train(network, parts["train"], EPOCHS[name])
+    _train(network, parts["train"], EPOCHS[name], F.cross_entropy)
     return Subject(
         network=network,
         modalities={key: f"encoders.{key}" for key in columns},
@@ -154,7 +154,83 @@ def digits() -> Subject:
     return subject("digits", 0)
 
 
-def _train(network: nn.Module, batches: Batches, epochs: int, lr: float = 1e-3) -> None:
+def _parts(columns: Columns, target: Tensor, splits: np.ndarray, seed: int) -> dict[str, Batches]:
+    parts = {}
+    for split in ("train", "val", "test"):
+        rows = torch.from_numpy(np.flatnonzero(splits == split))
+        order = seed if split == "train" else None
+        parts[split] = Batches({k: x[rows] for k, x in columns.items()}, target[rows], order)
+    return parts
+
+
+def _mri_subject(seed: int, data: Path | None) -> Subject:
+    """Slices of 64 x 64 that have all three contrasts; those without tumour are only trained on."""
+    try:
+        from monai.networks.nets import BasicUNet
+    except ImportError:
+        raise UserError("lgg_mri needs monai: pip install monai") from None
+    columns, mask, splits = _slices(data)
+    parts = _parts(columns, mask, splits, seed)
+
+    def fresh() -> nn.Module:
+        return BasicUNet(spatial_dims=2, in_channels=3, out_channels=1, features=(8, 8, 16, 32, 64, 8))
+
+    torch.manual_seed(seed)
+    network = fresh()
+    _train(network, parts["train"], EPOCHS["lgg_mri"], _overlap_loss)
+    return Subject(
+        network=network,
+        modalities=list(CONTRASTS),
+        inputs={name: f"x[:, {channel}]" for channel, name in enumerate(CONTRASTS)},
+        train=parts["train"],
+        validation=parts["val"],
+        test=parts["test"],
+        loss=_overlap_loss,
+        score=lambda output, target: _dice(output.sigmoid().round(), target).mean(),
+        metric="dice",
+        fresh=fresh,
+        features="final_conv",
+    )
+
+
+def _slices(data: Path | None) -> tuple[Columns, Tensor, np.ndarray]:
+    folder = data_folder(data)
+    if folder is None or not (folder / "lgg_mri/table.parquet").is_file():
+        raise UserError("lgg_mri: say --data FOLDER or set ABSENTIA_DATA, where lgg_mri/table.parquet is")
+    table = pq.read_table(folder / "lgg_mri/table.parquet")
+    there = np.all([[cell is not None for cell in table[name].to_pylist()] for name in CONTRASTS], axis=0)
+    table = table.take(np.flatnonzero(there))
+    stacked = torch.stack([_pictures(table[name].to_pylist()) for name in CONTRASTS], dim=1)
+    mask = (_pictures(table["mask"].to_pylist()) > 0.5).float()[:, None]
+    splits = np.asarray(table["split"].to_pylist())
+    splits = np.where((splits != "train") & ~mask.flatten(1).any(1).numpy(), "left out", splits)
+    seen = stacked[torch.from_numpy(splits == "train")]
+    stacked = (stacked - seen.mean((0, 2, 3), keepdim=True)) / seen.std((0, 2, 3), keepdim=True)
+    return {"x": stacked}, mask, splits
+
+
+def _overlap_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy and 1 - Dice."""
+    return F.binary_cross_entropy_with_logits(output, target) + 1 - _dice(output.sigmoid(), target, smooth=1.0).mean()
+
+
+def _dice(answer: Tensor, target: Tensor, smooth: float = 1e-6) -> Tensor:
+    """(B,)"""
+    both = (answer * target).flatten(1).sum(1)
+    return (2 * both + smooth) / (answer.flatten(1).sum(1) + target.flatten(1).sum(1) + smooth)
+
+
+def _pictures(cells: Sequence[Any]) -> Tensor:
+    """(N, 64, 64) from 0 to 1."""
+    from PIL import Image
+
+    halved = [Image.open(io.BytesIO(_bytes(cell))).convert("L").reduce(2) for cell in cells]
+    return torch.tensor(np.stack([np.asarray(picture) for picture in halved]), dtype=torch.float32) / 255
+
+
+def _train(
+    network: nn.Module, batches: Batches, epochs: int, loss: Callable[[Any, Tensor], Tensor], lr: float = 1e-3
+) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
     steps = epochs * -(-len(batches.target) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1)
@@ -162,7 +238,7 @@ def _train(network: nn.Module, batches: Batches, epochs: int, lr: float = 1e-3) 
     for _ in range(epochs):
         for inputs, target in batches:
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(network(**inputs), target).backward()  # type: ignore[no-untyped-call]
+            loss(network(**inputs), target).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     network.eval()
@@ -263,10 +339,11 @@ def _bytes(cell: Any) -> bytes:
     return cell["bytes"] if isinstance(cell, dict) else bytes(cell)
 
 
-SUBJECTS: dict[str, Callable[[Path | None, Path], Made]] = {
+TABLES: dict[str, Callable[[Path | None, Path], Made]] = {
     "digits": _digits,
     "mfeat": _mfeat,
     "gestures_imu": _gestures,
     "glyphs": _glyphs,
     "fashion": _fashion,
 }
+SUBJECTS = (*TABLES, "lgg_mri")
