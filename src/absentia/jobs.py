@@ -263,8 +263,9 @@ class _Study:
         )
         position = loop.fit()
         method.close_session(partial(rows_to_close, self.data.rows["train"]))
+        notes = [*position.notes, *method.check(partial(rows_to_close, self.data.rows["val"]))]
         save_method(self.folder, self.setup, method, part)
-        return method, round(position.seconds, 2), position.notes
+        return method, round(position.seconds, 2), notes
 
     def _validate(self) -> Callable[[Method, Stage], Validation]:
         rows = self.data.rows["val"]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from absentia.data.target import TargetCodec
 from absentia.layers.naming import module_key
 
-__all__ = ["Head", "prior_scores", "probabilities", "task_loss", "uncertainty_of"]
+__all__ = ["Head", "prior_scores", "probabilities", "row_losses", "task_loss", "uncertainty_of"]
 
 SMALLEST = 1e-4  # share given to a class that training rows did not show
 
@@ -128,6 +128,15 @@ def task_loss(scores: Tensor, target: Tensor, codec: TargetCodec) -> Tensor:
     if codec.target.kind == "labels":
         return F.binary_cross_entropy_with_logits(scores, target)
     return F.smooth_l1_loss(scores[:, 0], target)
+
+
+def row_losses(scores: Tensor, target: Tensor, codec: TargetCodec) -> Tensor:
+    """(B,): what `task_loss` is the mean of."""
+    if codec.target.kind == "class":
+        return F.cross_entropy(scores, target, reduction="none")
+    if codec.target.kind == "labels":
+        return F.binary_cross_entropy_with_logits(scores, target, reduction="none").mean(dim=1)
+    return F.smooth_l1_loss(scores[:, 0], target, reduction="none")
 
 
 def uncertainty_of(scores: Tensor, codec: TargetCodec) -> Tensor:

@@ -12,6 +12,7 @@ from absentia.methods.ewc import EWC
 from absentia.methods.finetune import Finetune
 from absentia.methods.ignore import Ignore
 from absentia.methods.joint import Joint
+from absentia.methods.joint_embedding import JointEmbedding
 from absentia.methods.l2p import L2P
 from absentia.methods.lwf import LwF
 from absentia.methods.missing_aware import MissingAware
@@ -42,6 +43,7 @@ METHODS: dict[str, type[Method]] = {
         DualPrompt,
         CODA,
         RebQ,
+        JointEmbedding,
     )
 }
 

@@ -199,6 +199,10 @@ class Method(nn.Module, ABC):
     def close_session(self, batches: Batches) -> None:
         """A session's training has ended: compute what needs all its rows once more (means, Fisher information)."""
 
+    def check(self, batches: Batches) -> list[str]:
+        """Training has ended: decide from validation rows what only held-out rows can tell, and say what came out."""
+        return []
+
     def remarks(self, presence: Bools) -> list[str]:
         """What a person should know before the method trains on rows with this presence, bool (N, M)."""
         return []

@@ -1,0 +1,367 @@
+"""Joint-embedding prediction for encoders that were never trained together (Kim & Kim, ECCV 2024, arXiv 2407.12616).
+
+Every modality has an encoder of its own. Read-only prompts look into the encoder of a present modality and predict the
+*embedding* of an absent one, trained with VICReg; answers of all modalities, seen or predicted, are fused late. The
+readable part of the paper fixes that much; what it leaves open is an option here (`joint_embedding_options.py`).
+
+The tokens of a row pass its encoders once and never see a prompt, so a present modality's own embedding is the same
+whatever is predicted from it. Whether a prediction helps is asked of held-out rows, pattern by pattern; where it does
+not, what is present is fused alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from itertools import permutations
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from absentia.data.batch import Batch
+from absentia.data.schema import pattern_name
+from absentia.layers.classifier import Classifier
+from absentia.layers.gaussian_predictor import GaussianPredictor
+from absentia.layers.guard import Guard
+from absentia.layers.heads import row_losses, task_loss
+from absentia.layers.naming import module_key
+from absentia.layers.objectives import Pair, moment_distance, pair_loss
+from absentia.layers.predictors import Predicted, Predictor, combined
+from absentia.layers.subsets import random_subsets
+from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
+from absentia.methods.joint_embedding_options import JointEmbeddingOptions
+from absentia.models.encoders.pretrained import TunedEmbedder
+from absentia.models.tuning import tune
+from absentia.models.unimodal import Encoded, Unimodal
+
+__all__ = ["JointEmbedding"]
+
+KEEP = 0.25  # share of the rows of a step that keep all they have
+Embeddings = dict[str, Tensor]
+
+
+class JointEmbedding(Method):
+    """An encoder and a head for each modality, and for each a predictor of all the others."""
+
+    name = "joint-embedding"
+    Options = JointEmbeddingOptions
+
+    def __init__(self, *, parts: Parts) -> None:
+        super().__init__(parts=parts)
+        encoders, heads = nn.ModuleDict(), nn.ModuleDict()
+        for name in sorted(parts.names):  # whatever the order of the schema, the same weights
+            backbone = parts.backbone(sorted(parts.names).index(name))
+            unimodal = Unimodal(embedder=backbone.embedder(name), transformer=backbone.transformer)
+            if isinstance(unimodal.embedder, TunedEmbedder):
+                tune(unimodal.embedder.encoder, self.options.tune)
+            self.width = backbone.width
+            encoders[module_key(name)] = unimodal
+            heads[module_key(name)] = Classifier(width=self.width, codec=parts.codec, settles=False)
+        self.encoders, self.heads = encoders, heads
+        self.predictors = nn.ModuleDict()
+        if self._learns_to_predict:
+            for name in sorted(parts.names):
+                self.predictors[module_key(name)] = self._predictor(name)
+        self.moments = GaussianPredictor(modalities=len(parts.names), width=self.width)
+        self.guard = Guard(modalities=len(parts.names))
+        self.register_buffer("predicting", torch.tensor(self.options.training == "joint"))
+        self.predicting: Tensor
+
+    def stages(self) -> Sequence[Stage]:
+        """Encoders with heads, then predictors; or everything at once."""
+        if not self._learns_to_predict:
+            return [Stage(name="encode")]
+        if self.options.training == "joint":
+            return [Stage(name="joint")]
+        return [
+            Stage(name="encode", learns=self._encoding),
+            Stage(name="predict", learns=self.predictors.parameters, share=0.5),
+        ]
+
+    def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
+        assert batch.target is not None
+        out: dict[str, Tensor] = {}
+        with torch.no_grad() if stage.name == "predict" else nullcontext():
+            encoded = self._encoded(batch, listen=stage.name != "encode")
+        own = {name: one.rows for name, one in encoded.items()}
+        if stage.name != "predict":
+            out["task"] = self._task(self._fused(self._scores(own), batch.presence), batch.target)
+            out["alone"] = self.options.alone * self._alone(own, batch)
+        if stage.name != "encode":
+            self.predicting.fill_(True)
+            out |= self._prediction_losses(batch, encoded, own, draw)
+        return out
+
+    def answer(self, batch: Batch) -> Output:
+        encoded = self._encoded(batch, listen=self._learns_to_predict and bool(self.predicting))
+        own = {name: one.rows for name, one in encoded.items()}
+        guesses = self._guesses(batch, encoded, own)
+        used = ~batch.presence & self.guard.helps(self._sorted(batch.presence))[:, None] if guesses else None
+        scores = self._scores(own)
+        fused = self._fused(scores, batch.presence, guesses, used)
+        fused = self.guard.tempered(fused, self._sorted(batch.presence), self.prior)
+        made = {name: guess[~batch.presence[:, m]] for m, name, guess in self._placed(guesses)}
+        return Output(scores=fused, uncertainty=fused[:, 0], embeddings=own, reconstructed=made)
+
+    @torch.no_grad()
+    def close_session(self, batches: Batches) -> None:
+        """Add the rows' embeddings to the moments, from which the closed form and the diagnosis come."""
+        was, _ = self.training, self.eval()
+        for batch in batches():
+            own = {name: one.rows for name, one in self._encoded(batch).items()}
+            self.moments.add(*self._stacked(own, batch.presence))
+        self.moments.solve()
+        self.train(was)
+
+    @torch.no_grad()
+    def check(self, batches: Batches) -> list[str]:
+        """Held-out rows decide, pattern by pattern, whether guesses help and how sharp answers are; returns remarks."""
+        if not any(True for batch in batches() if len(batch)):
+            return []
+        was, _ = self.training, self.eval()
+        notes = self._diagnosis(batches)
+        self.predicting.fill_(self.options.predictor != "none")
+        off = []
+        for pattern in self.guard.patterns.to(self.prior.device):
+            shown = pattern[self._unsorted]
+            without, with_guesses, targets = self._both_ways(batches, shown)
+            if not len(targets):
+                continue
+            loss = partial(task_loss, target=targets, codec=self.parts.codec)
+            helps = bool(self.predicting) and not bool(shown.all())
+            if helps and self.options.guard:
+                helps = float(loss(with_guesses)) < float(loss(without))
+                off += [] if helps else [pattern_name(self.parts.names, shown.tolist())]
+            chosen = with_guesses if helps else without
+            self.guard.decide(pattern, helps=helps)
+            if self.options.calibrate:
+                self.guard.sharpen(pattern, chosen, self.prior, loss)
+        self.train(was)
+        if off:
+            notes.append(f"Held-out rows say that predicting does not help for {', '.join(off)}: switched off there.")
+        return notes
+
+    def remarks(self, presence: Bools) -> list[str]:
+        """Which pairs no training row has together."""
+        names = self.parts.names
+        never = [
+            f"{names[s]} and {names[t]}"
+            for s, t in permutations(range(len(names)), 2)
+            if s < t and not (presence[:, s] & presence[:, t]).any()
+        ]
+        if not never or self.options.predictor in ("none", "mean"):
+            return []
+        how = "labels and moments alone teach" if self.options.moments else "labels alone teach"
+        return [f"No training row has {'; '.join(never)} together: {how} one to be predicted from the other."]
+
+    # Encoding and answering
+
+    def _encoded(self, batch: Batch, *, listen: bool = False) -> dict[str, Encoded]:
+        """What the encoders make of the modalities that are there."""
+        return {
+            name: self._encoder(name)(listen=listen and len(self.parts.names) > 1, **batch.inputs[name])
+            for name in self.parts.names
+            if name in batch.inputs
+        }
+
+    def _scores(self, own: Embeddings) -> Embeddings:
+        """(n_m, K) of each modality's own head."""
+        return {name: self.heads[module_key(name)](rows) for name, rows in own.items()}
+
+    def _fused(
+        self, scores: Embeddings, presence: Tensor, guesses: Embeddings | None = None, used: Tensor | None = None
+    ) -> Tensor:
+        """(B, K): the mean of the answers of what is present, and of guesses (B, D) where they are used, (B, M)."""
+        total = self.prior.new_zeros(len(presence), len(self.prior))
+        count = presence.sum(dim=1, keepdim=True).to(total.dtype)
+        for m, name in enumerate(self.parts.names):
+            if name in scores:
+                total = total.index_add(0, presence[:, m].nonzero()[:, 0], scores[name].to(total.dtype))
+            if guesses and used is not None and name in guesses:
+                here = used[:, m, None].to(total.dtype)
+                total = total + here * self.heads[module_key(name)](guesses[name])
+                count = count + here
+        return total / count.clamp(min=1)
+
+    def _alone(self, own: Embeddings, batch: Batch) -> Tensor:
+        """The mean over rows of the mean loss of their modalities' own answers."""
+        assert batch.target is not None
+        total = self.prior.new_zeros(len(batch))
+        for m, name in enumerate(self.parts.names):
+            if name in own:
+                here = batch.presence[:, m]
+                said = self._scores({name: own[name]})[name]
+                lost = row_losses(said, batch.target[here], self.parts.codec)
+                total = total.index_add(0, here.nonzero()[:, 0], lost.to(total.dtype))
+        return (total / batch.presence.sum(dim=1)).mean()
+
+    def _task(self, scores: Tensor, target: Tensor) -> Tensor:
+        return task_loss(scores, target, self.parts.codec)
+
+    # Predicting
+
+    def _guesses(self, batch: Batch, encoded: dict[str, Encoded], own: Embeddings) -> Embeddings:
+        """Per modality a guess for every row, (B, D), worth something where it is absent."""
+        if not bool(self.predicting) or self.options.predictor == "none" or len(self.parts.names) < 2:
+            return {}
+        if self.options.predictor in ("gaussian", "mean"):
+            stacked, presence = self._stacked(own, batch.presence)
+            shown = presence if self.options.predictor == "gaussian" else torch.zeros_like(presence)
+            made = self.moments(stacked, shown)[0]
+            return {name: made[:, m] for m, name in enumerate(self.parts.names)}
+        return self._together(batch.presence, self._predicted(encoded))
+
+    def _predicted(self, encoded: dict[str, Encoded]) -> dict[tuple[str, str], Predicted]:
+        """Of every present source and each other modality, for the rows that have the source."""
+        out: dict[tuple[str, str], Predicted] = {}
+        for source, one in encoded.items():
+            predictor = cast(Predictor, self.predictors[module_key(source)])
+            out |= {(source, target): made for target, made in predictor(self._encoder(source), one).items()}
+        return out
+
+    def _together(self, presence: Tensor, predicted: dict[tuple[str, str], Predicted]) -> Embeddings:
+        """What all present sources say of each modality, weighted by how sure they are."""
+        out = {}
+        for target in self.parts.names:
+            means, spreads, there = [], [], []
+            for (source, other), made in predicted.items():
+                if other == target:
+                    rows = presence[:, self.parts.names.index(source)]
+                    place = rows.nonzero()[:, 0]
+                    means.append(made.mean.new_zeros(len(rows), self.width).index_copy(0, place, made.mean))
+                    spreads.append(made.log_variance.new_zeros(len(rows)).index_copy(0, place, made.log_variance))
+                    there.append(rows)
+            if means:
+                out[target] = combined(torch.stack(means), torch.stack(spreads), torch.stack(there))
+        return out
+
+    def _prediction_losses(
+        self, batch: Batch, encoded: dict[str, Encoded], own: Embeddings, draw: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The objective on pairs, and the task's loss through guesses on rows that show a part of what they have."""
+        assert batch.target is not None
+        predicted = self._predicted(encoded)
+        options = self.options
+        out: dict[str, Tensor] = {}
+        pairs = list(self._pairs(batch.presence, predicted, own))
+        if pairs:
+            terms = [pair_loss(pair, options) for pair in pairs]
+            out["predict"] = options.predict * torch.stack(terms).sum() / len(terms)
+        if options.moments and pairs:
+            out["moments"] = options.moments * torch.stack([moment_distance(pair) for pair in pairs]).mean()
+        shown = random_subsets(batch.presence, KEEP, draw)
+        guesses = self._together(shown, _of_shown(predicted, batch.presence, shown, self.parts.names))
+        part = {
+            n: rows[shown[batch.presence[:, m], m]]
+            for m, n in enumerate(self.parts.names)
+            if (rows := own.get(n)) is not None
+        }
+        scores = self._fused(self._scores(part), shown, guesses, ~shown)
+        return out | {"labels": options.labels * self._task(scores, batch.target)}
+
+    def _pairs(self, presence: Tensor, predicted: dict[tuple[str, str], Predicted], own: Embeddings) -> Iterator[Pair]:
+        """Guess and truth of every directed pair, on rows that have both, and on all rows of either."""
+        for (source, target), made in predicted.items():
+            if target not in own:
+                continue
+            s, t = self.parts.names.index(source), self.parts.names.index(target)
+            both = presence[:, s] & presence[:, t]
+            yield Pair(made, own[target], both[presence[:, s]], both[presence[:, t]])
+
+    # Held-out rows
+
+    def _both_ways(self, batches: Batches, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores without guesses and with them, and targets, of the rows that can show a pattern, bool (M,)."""
+        without, with_guesses, targets = [], [], []
+        for batch in batches():
+            able = (batch.presence | ~shown).all(dim=1)
+            if not bool(able.any()) or batch.target is None:
+                continue
+            part = batch.select(able, self.parts.names).restrict(shown, self.parts.names)
+            encoded = self._encoded(part, listen=self._learns_to_predict)
+            own = {name: one.rows for name, one in encoded.items()}
+            scores = self._scores(own)
+            without.append(self._fused(scores, part.presence))
+            with_guesses.append(self._fused(scores, part.presence, self._guesses(part, encoded, own), ~part.presence))
+            targets.append(batch.target[able])
+        if not targets:
+            nothing = self.prior.new_zeros(0, len(self.prior))
+            return nothing, nothing, nothing[:, 0]
+        return torch.cat(without), torch.cat(with_guesses), torch.cat(targets)
+
+    def _diagnosis(self, batches: Batches) -> list[str]:
+        """How much of each embedding a linear guess from another one explains, on held-out rows."""
+        if len(self.parts.names) < 2:
+            return []
+        parts = [
+            self._stacked({n: one.rows for n, one in self._encoded(batch).items()}, batch.presence)
+            for batch in batches()
+        ]
+        stacked, presence = (torch.cat(some) for some in zip(*parts, strict=True))
+        explained = self.moments.explained(stacked, presence)
+        names = self.parts.names
+        said = [
+            f"{names[t]} from {names[s]} {float(explained[s, t]):.2f}"
+            for s, t in permutations(range(len(names)), 2)
+            if bool(explained[s, t].isfinite())
+        ]
+        return (
+            [f"Share of an embedding's variance that a linear guess explains on held-out rows: {', '.join(said)}."]
+            if said
+            else []
+        )
+
+    # Small things
+
+    @property
+    def _learns_to_predict(self) -> bool:
+        return self.options.predictor in ("prompts", "pooled") and len(self.parts.names) > 1
+
+    @property
+    def _unsorted(self) -> list[int]:
+        """Columns of patterns that are sorted by name, in the order of the schema."""
+        order = sorted(self.parts.names)
+        return [order.index(name) for name in self.parts.names]
+
+    def _sorted(self, presence: Tensor) -> Tensor:
+        return presence[:, [self.parts.names.index(name) for name in sorted(self.parts.names)]]
+
+    def _encoder(self, name: str) -> Unimodal:
+        return cast(Unimodal, self.encoders[module_key(name)])
+
+    def _encoding(self) -> Iterator[nn.Parameter]:
+        yield from self.encoders.parameters()
+        yield from self.heads.parameters()
+
+    def _predictor(self, name: str) -> Predictor:
+        return Predictor(
+            source=self._encoder(name),
+            targets=[other for other in sorted(self.parts.names) if other != name],
+            width=self.width,
+            prompts=self.options.prompts if self.options.predictor == "prompts" else 0,
+            reads=self.options.reads,
+        )
+
+    def _placed(self, guesses: Embeddings) -> Iterator[tuple[int, str, Tensor]]:
+        return ((m, name, guesses[name]) for m, name in enumerate(self.parts.names) if name in guesses)
+
+    def _stacked(self, own: Embeddings, presence: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, M, D), 0 where absent, and presence."""
+        out = self.prior.new_zeros(*presence.shape, self.width)
+        for m, name in enumerate(self.parts.names):
+            if name in own:
+                out[presence[:, m], m] = own[name].to(out.dtype)
+        return out, presence
+
+
+def _of_shown(
+    predicted: dict[tuple[str, str], Predicted], presence: Tensor, shown: Tensor, names: Sequence[str]
+) -> dict[tuple[str, str], Predicted]:
+    """Only what sources that are shown say."""
+    out = {}
+    for (source, target), made in predicted.items():
+        rows = shown[presence[:, names.index(source)], names.index(source)]
+        out[source, target] = Predicted(made.mean[rows], made.log_variance[rows])
+    return out
