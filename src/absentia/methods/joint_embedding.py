@@ -246,9 +246,8 @@ class JointEmbedding(Method):
         options = self.options
         out: dict[str, Tensor] = {}
         pairs = list(self._pairs(batch.presence, predicted, own))
-        if pairs:
-            terms = [pair_loss(pair, options) for pair in pairs]
-            out["predict"] = options.predict * torch.stack(terms).sum() / len(terms)
+        if terms := [pair_loss(pair, options) for pair in pairs if bool(pair.of_made.any())]:
+            out["predict"] = options.predict * torch.stack(terms).mean()
         if options.moments and pairs:
             out["moments"] = options.moments * torch.stack([moment_distance(pair) for pair in pairs]).mean()
         shown = random_subsets(batch.presence, KEEP, draw)
