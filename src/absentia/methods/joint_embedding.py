@@ -12,7 +12,6 @@ not, what is present is fused alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from itertools import permutations
 from typing import cast
@@ -33,7 +32,7 @@ from absentia.layers.subsets import random_subsets
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
 from absentia.methods.joint_embedding_options import JointEmbeddingOptions
 from absentia.models.encoders.pretrained import TunedEmbedder
-from absentia.models.tuning import tune
+from absentia.models.tuning import still, tune
 from absentia.models.unimodal import Encoded, Unimodal
 
 __all__ = ["JointEmbedding"]
@@ -82,17 +81,14 @@ class JointEmbedding(Method):
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         assert batch.target is not None
-        out: dict[str, Tensor] = {}
-        with torch.no_grad() if stage.name == "predict" else nullcontext():
-            encoded = self._encoded(batch, listen=stage.name != "encode")
+        if stage.name == "predict":
+            with still(self.encoders, self.heads):
+                return self._prediction_losses(batch, self._encoded(batch, listen=True), draw)
+        encoded = self._encoded(batch, listen=stage.name != "encode")
         own = {name: one.rows for name, one in encoded.items()}
-        if stage.name != "predict":
-            out["task"] = self._task(self._fused(self._scores(own), batch.presence), batch.target)
-            out["alone"] = self.options.alone * self._alone(own, batch)
-        if stage.name != "encode":
-            self.predicting.fill_(True)
-            out |= self._prediction_losses(batch, encoded, own, draw)
-        return out
+        task = self._task(self._fused(self._scores(own), batch.presence), batch.target)
+        out = {"task": task, "alone": self.options.alone * self._alone(own, batch)}
+        return out if stage.name == "encode" else out | self._prediction_losses(batch, encoded, draw)
 
     def answer(self, batch: Batch) -> Output:
         encoded = self._encoded(batch, listen=self._learns_to_predict and bool(self.predicting))
@@ -237,12 +233,11 @@ class JointEmbedding(Method):
                 out[target] = combined(torch.stack(means), torch.stack(spreads), torch.stack(there))
         return out
 
-    def _prediction_losses(
-        self, batch: Batch, encoded: dict[str, Encoded], own: Embeddings, draw: torch.Generator
-    ) -> dict[str, Tensor]:
+    def _prediction_losses(self, batch: Batch, encoded: dict[str, Encoded], draw: torch.Generator) -> dict[str, Tensor]:
         """The objective on pairs, and the task's loss through guesses on rows that show a part of what they have."""
         assert batch.target is not None
-        predicted = self._predicted(encoded)
+        self.predicting.fill_(True)
+        own, predicted = {name: one.rows for name, one in encoded.items()}, self._predicted(encoded)
         options = self.options
         out: dict[str, Tensor] = {}
         pairs = list(self._pairs(batch.presence, predicted, own))

@@ -1,0 +1,166 @@
+"""What joint-embedding prediction alone promises: own embeddings stay, the guard guards, every option answers."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests import checkpoints, tiny
+from tests.laws import data_for, losses_and_gradients, rows_with_something
+
+from absentia.errors import UserError
+from absentia.layers.guard import Guard
+from absentia.learn.session import rows_to_close
+from absentia.methods.joint_embedding import JointEmbedding
+from absentia.models.encoders.pretrained import PretrainedEncoder
+from absentia.models.tuning import tune
+
+
+def method(**options: Any) -> JointEmbedding:
+    made = tiny.method_of("joint-embedding", data_for(), options=options)
+    assert isinstance(made, JointEmbedding)
+    tiny.close(made, data_for())
+    made.predicting.fill_(True)
+    return made
+
+
+def checked(made: JointEmbedding) -> list[str]:
+    return made.check(partial(rows_to_close, data_for().rows["val"]))
+
+
+@pytest.mark.parametrize("predictor", ["prompts", "pooled", "gaussian", "mean", "none"])
+def test_every_predictor_answers_and_says_what_it_made(predictor: str) -> None:
+    made, batch = method(predictor=predictor), tiny.everything(data_for(), "test")
+    output = made(batch)
+    assert output.scores.isfinite().all()
+    lacking = (~batch.presence[~batch.empty]).sum(dim=0)
+    if predictor == "none":
+        assert output.reconstructed == {}
+    for m, name in enumerate(data_for().names):
+        if predictor != "none":
+            assert output.reconstructed[name].shape == (int(lacking[m]), made.width)
+
+
+@pytest.mark.parametrize("objective", ["vicreg", "mse", "cosine", "infonce"])
+@pytest.mark.parametrize("training", ["two", "joint"])
+def test_every_objective_has_a_loss_and_gradients(objective: str, training: str) -> None:
+    made = method(objective=objective, training=training, moments=0.1)
+    for stage in made.stages():
+        loss, gradients = losses_and_gradients(made, rows_with_something(data_for()), stage)
+        assert loss.isfinite().all()
+        learns = {id(p) for p in (stage.learns() if stage.learns else made.parameters())}
+        names = {name for name, p in made.named_parameters() if id(p) in learns}
+        assert any(gradients[name] is not None and bool(gradients[name].any()) for name in names)  # type: ignore[union-attr]
+
+
+def test_two_stages_leave_encoders_alone_while_predictors_learn() -> None:
+    made = method()
+    encode, predict = made.stages()
+    assert not {id(p) for p in predict.learns()} & {id(p) for p in encode.learns()}  # type: ignore[misc]
+    _, gradients = losses_and_gradients(made, rows_with_something(data_for()), predict)
+    assert all(g is None for name, g in gradients.items() if name.startswith("encoders."))
+    assert any(g is not None for name, g in gradients.items() if ".prompts." in name)
+
+
+@pytest.mark.parametrize(("flows", "expected"), [("full", True), ("none", False)])
+def test_gradients_flow_to_the_target_only_where_the_option_says_so(flows: str, expected: bool) -> None:
+    made = method(training="joint", target_grad=flows, alone=0.0, labels=0.0, predictor="pooled")
+    batch = rows_with_something(data_for())
+    encoded = made._encoded(batch, listen=True)
+    own = {name: one.rows.detach().requires_grad_() for name, one in encoded.items()}
+    found = []
+    for pair in made._pairs(batch.presence, made._predicted(encoded), own):
+        from absentia.layers.objectives import pair_loss
+
+        found.append(pair_loss(pair, made.options))
+    torch.stack(found).sum().backward()  # type: ignore[no-untyped-call]
+    assert any(x.grad is not None and bool(x.grad.any()) for x in own.values()) is expected
+
+
+def test_a_present_modalitys_embedding_is_the_same_whatever_is_predicted_from_it() -> None:
+    batch = tiny.everything(data_for(), "test")
+    batch = batch.select(~batch.empty, data_for().names)
+    with_prompts, without = method(), method()
+    without.predicting.fill_(False)
+    one, other = with_prompts.answer(batch).embeddings, without.answer(batch).embeddings
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_complete_rows_are_never_touched_by_guesses() -> None:
+    batch = tiny.everything(data_for(), "train")
+    full = batch.select(batch.presence.all(dim=1), data_for().names)
+    made, plain = method(), method(predictor="none")
+    plain.load_state_dict(made.state_dict(), strict=False)
+    torch.testing.assert_close(made(full).scores, plain(full).scores)
+
+
+def test_where_guesses_do_not_help_the_guard_leaves_them_out_and_says_so() -> None:
+    made = method()
+    with torch.no_grad():
+        for name, parameter in made.predictors.named_parameters():
+            if "networks" in name:
+                parameter.normal_(0, 3)  # guesses that mislead
+    notes = checked(made)
+    assert any("does not help" in note for note in notes)
+    batch = tiny.everything(data_for(), "test")
+    plain = method(predictor="none", calibrate=False)
+    plain.load_state_dict(made.state_dict(), strict=False)
+    plain.guard.temperature.copy_(made.guard.temperature)
+    on = made.guard.helps(made._sorted(batch.presence))
+    off = ~on & ~batch.empty
+    torch.testing.assert_close(made(batch).scores[off], plain(batch).scores[off])
+
+
+def test_without_a_guard_nothing_is_switched_off() -> None:
+    made = method(guard=False)
+    checked(made)
+    full = made.guard.patterns.all(dim=1)
+    assert made.guard.helps(made.guard.patterns[~full]).all()
+
+
+def test_what_can_be_predicted_is_said_for_every_pair() -> None:
+    notes = checked(method())
+    said = next(note for note in notes if "explains" in note)
+    names = data_for().names
+    assert said.count(" from ") == len(names) * (len(names) - 1)
+
+
+def test_pairs_that_never_occur_together_are_named() -> None:
+    made = method()
+    presence = torch.eye(len(data_for().names), dtype=torch.bool).numpy()
+    (remark,) = made.remarks(presence)
+    assert "together" in remark and "labels alone" in remark
+
+
+def test_temperatures_are_chosen_by_pattern_and_keep_the_order_of_answers() -> None:
+    guard = Guard(modalities=2)
+    target = torch.randint(3, (400,), generator=torch.Generator().manual_seed(0))
+    scores = 8 * torch.nn.functional.one_hot(target, 3).float()
+    scores[:200] = scores[:200].roll(1, dims=1)  # sure, and wrong half of the time
+    pattern = torch.tensor([True, False])
+    prior = torch.zeros(3)
+    guard.sharpen(pattern, scores, prior, partial(torch.nn.functional.cross_entropy, target=target))
+    cooled = guard.tempered(scores, pattern.expand(400, 2), prior)
+    assert cooled.abs().max() < scores.abs().max()
+    assert torch.equal(cooled.argsort(dim=1), scores.argsort(dim=1))
+    other = torch.tensor([False, True]).expand(400, 2)
+    assert torch.equal(guard.tempered(scores, other, prior), scores)
+
+
+def test_a_pretrained_text_encoder_is_read_by_prompts_and_tuned_by_its_biases(tmp_path: Path) -> None:
+    encoder = PretrainedEncoder(kind="text", source=str(checkpoints.bert(tmp_path / "bert")))
+    tune(encoder, "biases")
+    learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert learning and all(name.endswith("bias") for name in learning)
+    assert not any(".key." in name for name in learning) and any(".query." in name for name in learning)
+    tune(encoder, "frozen")
+    assert not any(p.requires_grad for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("bad", [{"predictor": "none", "training": "joint"}, {"prompts": 0}, {"objective": "triplet"}])
+def test_options_that_cannot_be_are_one_clear_error(bad: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="options"):
+        method(**bad)
