@@ -164,3 +164,13 @@ def test_a_pretrained_text_encoder_is_read_by_prompts_and_tuned_by_its_biases(tm
 def test_options_that_cannot_be_are_one_clear_error(bad: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="options"):
         method(**bad)
+
+
+@pytest.mark.parametrize("reaches", [True, False])
+def test_prediction_reaches_the_sources_encoder_only_where_the_option_says_so(reaches: bool) -> None:
+    made = method(training="joint", tokens_grad_from_prediction=reaches, target_grad="none", labels=0.0, alone=0.0)
+    batch = rows_with_something(data_for())
+    made.zero_grad(set_to_none=True)
+    terms = made.losses(batch, made.stages()[0], torch.Generator().manual_seed(0))
+    terms["predict"].backward()  # type: ignore[no-untyped-call]
+    assert any(p.grad is not None and bool(p.grad.any()) for p in made.encoders.parameters()) is reaches

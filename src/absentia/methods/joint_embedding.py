@@ -237,7 +237,12 @@ class JointEmbedding(Method):
         """The objective on pairs, and the task's loss through guesses on rows that show a part of what they have."""
         assert batch.target is not None
         self.predicting.fill_(True)
-        own, predicted = {name: one.rows for name, one in encoded.items()}, self._predicted(encoded)
+        own = {name: one.rows for name, one in encoded.items()}
+        if self.options.tokens_grad_from_prediction:
+            predicted = self._predicted(encoded)
+        else:
+            with still(self.encoders):
+                predicted = self._predicted({name: one.detached() for name, one in encoded.items()})
         options = self.options
         out: dict[str, Tensor] = {}
         pairs = list(self._pairs(batch.presence, predicted, own))

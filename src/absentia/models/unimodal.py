@@ -27,6 +27,10 @@ class Encoded:
     rows: Tensor
     there: list[KeysValues]
 
+    def detached(self) -> Encoded:
+        """Without a way back to the encoder."""
+        return Encoded(self.rows.detach(), [one.detached() for one in self.there])
+
 
 class Unimodal(nn.Module):
     """Inputs of n rows that have the modality to embeddings (n, D).
