@@ -58,7 +58,7 @@ def _compared(count: int, asked: argparse.Namespace) -> dict[str, Any]:
         "side": lambda: _side(model, layers, tokens, prompts),
     }
     gradients = {name: torch.autograd.grad(call().square().sum(), prompts)[0] for name, call in calls.items()}
-    saved = {name: _saved(call) for name, call in calls.items()}
+    saved = {name: _saved(call, model) for name, call in calls.items()}
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(asked.repeats):
         for name, call in calls.items():
@@ -103,13 +103,15 @@ def _side(model: FusedTransformer, layers: list[SideLayer], tokens: Tensor, prom
     return side_stream(layers, [KeysValues(*pair) for pair in split], prompts)
 
 
-def _saved(call: Callable[[], Tensor]) -> int:
-    """Bytes that autograd keeps, every storage once and without parameters."""
+def _saved(call: Callable[[], Tensor], model: nn.Module) -> int:
+    """Bytes that autograd keeps, every storage once and without the model's own."""
     kept: dict[int, int] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
     def pack(x: Tensor) -> Tensor:
-        if not isinstance(x, nn.Parameter):
-            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
