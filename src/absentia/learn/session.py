@@ -88,6 +88,7 @@ def learn_session(
     session = _later(folder, config, number, arrived) if number else _first(folder, config, arrived)
     position = _trained(own, config, session, listener)
     session.method.close_session(partial(rows_to_close, session.train))
+    session = replace(session, notes=[*session.notes, *_checked(session, arrived, config)])
     _write(folder, own, config, session, arrived, position)
 
 
@@ -221,6 +222,15 @@ def rows_to_close(rows: Rows) -> Iterator[Batch]:
         some = ~batch.empty
         if some.any():
             yield batch if some.all() else batch.select(some, rows.schema.names)
+
+
+def _checked(session: _Session, arrived: Arrived, config: StreamConfig) -> list[str]:
+    """What a method that asks held-out rows says of the session's own."""
+    index = arrived.rows("val")
+    if not session.method.checks or not len(index):
+        return []
+    rows = read_rows(session.fitted, arrived, index, policy(config))
+    return session.method.check(partial(rows_to_close, rows))
 
 
 def _write(

@@ -104,12 +104,14 @@ class Method(nn.Module, ABC):
 
     feeds_placeholders: whether absent inputs are embedded as if they were there, so that absence saves nothing.
     settles: whether what a session learned stands still from the next one on.
+    checks: whether it decides something from validation rows once training has ended.
     Options: its own settings, a dataclass whose every field has a default.
     """
 
     name: ClassVar[str]
     feeds_placeholders: ClassVar[bool] = False
     settles: ClassVar[bool] = False
+    checks: ClassVar[bool] = False
     Options: ClassVar[type[Any]] = NoOptions
 
     def __init__(self, *, parts: Parts) -> None:

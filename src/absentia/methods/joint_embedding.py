@@ -45,6 +45,7 @@ class JointEmbedding(Method):
     """An encoder and a head for each modality, and for each a predictor of all the others."""
 
     name = "joint-embedding"
+    checks = True
     Options = JointEmbeddingOptions
 
     def __init__(self, *, parts: Parts) -> None:
