@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["CATALOG", "declaration", "load", "open_source"]
 
 CATALOG: dict[str, str] = {
+    "food101": "absentia.data.catalog.food101",
     "food101-cmml": "absentia.data.catalog.food101_cmml",
     "glyphs": "absentia.data.catalog.glyphs",
     "glyphs-cmml": "absentia.data.catalog.glyphs_cmml",
     "glyphs-outside": "absentia.data.catalog.glyphs_outside",
+    "hateful-memes": "absentia.data.catalog.hateful_memes",
+    "mmimdb": "absentia.data.catalog.mmimdb",
     "mmimdb-cmml": "absentia.data.catalog.mmimdb_cmml",
 }
 

@@ -28,7 +28,7 @@ from absentia.data.sniff import IMAGE_SUFFIXES
 from absentia.data.table import Table
 from absentia.errors import UserError
 
-__all__ = ["DECLARATION", "build", "open_folder"]
+__all__ = ["DECLARATION", "EXPECTED", "build", "food_splits", "food_titles", "open_folder", "picture_id"]
 
 NAME = "food101-cmml"
 FILE = "UPMC-Food101-CMML.json"
@@ -68,12 +68,12 @@ def build(folder: str | Path, *, seed: int = 0) -> Benchmark:
     folder = Path(folder).expanduser()
     if (folder / FILE).is_file():
         return annotated(folder / FILE, name=NAME, target="label", sessions=SESSIONS, size=SIZE, several=False)
-    titles, twice = _titles(folder)
-    split, remarks = _splits(folder, titles)
+    titles, twice = food_titles(folder)
+    split, remarks = food_splits(folder, titles)
     classes = hash_sessions((t.dish for t in titles), sessions=SESSIONS, size=SIZE, key=NAME, seed=seed)
     session_of = {dish: session for session, dishes in enumerate(classes) for dish in dishes}
     samples = [
-        Sample(_id(t), session_of[t.dish], split[t], f"images/{_id(t)}", t.text, t.dish)
+        Sample(picture_id(t), session_of[t.dish], split[t], f"images/{picture_id(t)}", t.text, t.dish)
         for t in titles
         if t.dish in session_of and t in split
     ]
@@ -82,11 +82,12 @@ def build(folder: str | Path, *, seed: int = 0) -> Benchmark:
     return Benchmark(NAME, folder, "label", classes, samples, remarks)
 
 
-def _id(title: Title) -> str:
+def picture_id(title: Title) -> str:
+    """The picture's path below images/."""
     return f"{title.part}/{title.dish}/{title.file}"
 
 
-def _titles(folder: Path) -> tuple[list[Title], int]:
+def food_titles(folder: Path) -> tuple[list[Title], int]:
     """The titles of both files, one for each picture, and how many lines named a picture again."""
     found: dict[tuple[str, str], Title] = {}
     lines = 0
@@ -122,7 +123,7 @@ def _title(row: list[str], where: str, part: str) -> Title:
     return Title(part, file, text or None, dish)
 
 
-def _splits(folder: Path, titles: list[Title]) -> tuple[dict[Title, str], list[str]]:
+def food_splits(folder: Path, titles: list[Title]) -> tuple[dict[Title, str], list[str]]:
     """The split of each row, and how it was found."""
     path = folder / "split.json"
     if not path.is_file():
@@ -140,10 +141,10 @@ def _splits(folder: Path, titles: list[Title]) -> tuple[dict[Title, str], list[s
 def _hashed_splits(folder: Path, titles: list[Title]) -> tuple[dict[Title, str], list[str]]:
     """Train and test as the files say, and a tenth of the training rows for validation."""
     train = [t for t in titles if t.part == "train"]
-    chosen = hash_validation([_id(t) for t in train], NAME, VALIDATION)
+    chosen = hash_validation([picture_id(t) for t in train], NAME, VALIDATION)
     split = {t: t.part for t in titles} | {t: "val" for t, val in zip(train, chosen, strict=True) if val}
     how = f"sessions by hash; there is no split.json, so {VALIDATION:.0%} of the training rows validate, by hash"
-    having = {_id(t) for t in titles}
+    having = {picture_id(t) for t in titles}
     names = sorted(_pictures(folder / "images", "train") + _pictures(folder / "images", "test"))
     untitled = [name for name in names if name not in having]
     counts = Counter(split.values()) + Counter(name.partition("/")[0] for name in untitled)

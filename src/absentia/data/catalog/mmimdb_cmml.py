@@ -36,7 +36,7 @@ from absentia.data.entity import entity_uniform
 from absentia.data.table import Table
 from absentia.errors import UserError, nearest
 
-__all__ = ["DECLARATION", "GENRES", "build", "open_folder"]
+__all__ = ["DECLARATION", "EXPECTED", "GENRES", "build", "film_files", "films_of", "open_folder"]
 
 NAME = "mmimdb-cmml"
 FILE = "MM-IMDB-CMML.json"
@@ -90,8 +90,8 @@ def build(folder: str | Path, *, keep: str | None = None, seed: int = 0) -> Benc
     if (folder / FILE).is_file():
         whole = annotated(folder / FILE, name=NAME, target="labels", sessions=SESSIONS, size=SIZE, several=True)
         return _keeping(whole, keep or "all")
-    labels, posters = _layout(folder)
-    films, remarks = _films(folder, labels)
+    labels, posters = film_files(folder)
+    films, remarks = films_of(folder, labels)
     frequent = Counter(genre for film in films if film.split == "train" for genre in film.genres)
     chosen = sorted(frequent, key=lambda genre: (-frequent[genre], genre))[: SESSIONS * SIZE]
     classes = hash_sessions(chosen, sessions=SESSIONS, size=SIZE, key=NAME, seed=seed)
@@ -100,7 +100,8 @@ def build(folder: str | Path, *, keep: str | None = None, seed: int = 0) -> Benc
     return _keeping(Benchmark(NAME, folder, "labels", classes, samples, remarks), keep or "session")
 
 
-def _layout(folder: Path) -> tuple[str, str]:
+def film_files(folder: Path) -> tuple[str, str]:
+    """The folders of the JSON files and of the posters, below the data's own."""
     for labels, posters in LAYOUTS:
         if (folder / labels).is_dir():
             return labels, posters
@@ -110,7 +111,7 @@ def _layout(folder: Path) -> tuple[str, str]:
     )
 
 
-def _films(folder: Path, labels: str) -> tuple[list[Film], list[str]]:
+def films_of(folder: Path, labels: str) -> tuple[list[Film], list[str]]:
     """All films with their splits, and remarks."""
     there = sorted(path.stem for path in (folder / labels).glob("*.json"))
     if not there:
