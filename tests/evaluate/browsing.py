@@ -27,3 +27,10 @@ class Visit:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
         self.page.goto(file.as_uri())
+
+    def fits(self, width: int) -> None:
+        """The page is no wider than the window, asked the network for nothing and complained of nothing."""
+        assert self.page.evaluate("document.documentElement.scrollWidth") == width
+        assert self.page.evaluate(SPILLS) == []
+        assert [url for url in self.requests if not url.startswith(("file:", "data:"))] == []
+        assert self.complaints == []

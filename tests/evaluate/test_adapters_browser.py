@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evaluate.browsing import SPILLS, Visit
+from tests.evaluate.browsing import Visit
 
 from absentia.evaluate.adapters import render_study
 
@@ -48,10 +48,7 @@ def test_fits_and_asks_for_nothing(browser: Any, tmp_path: Path, width: int) -> 
     file = tmp_path / "report.html"
     file.write_text(render_study(report()), encoding="utf-8")
     visit = Visit(browser, file, width=width)
-    assert visit.page.evaluate("document.documentElement.scrollWidth") == width
-    assert visit.page.evaluate(SPILLS) == []
-    assert [url for url in visit.requests if not url.startswith(("file:", "data:"))] == []
-    assert visit.complaints == []
+    visit.fits(width)
     visit.context.close()
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.evaluate.browsing import SPILLS, Visit
+from tests.evaluate.browsing import Visit
 
 from absentia.evaluate.report import render
 
@@ -36,10 +36,7 @@ def test_fits_the_screen_and_asks_for_nothing(
     file = tmp_path / "report.html"
     file.write_text(render(report, fake.metrics()), encoding="utf-8")
     visit = Visit(browser, file, width=width)
-    assert visit.page.evaluate("document.documentElement.scrollWidth") == width
-    assert visit.page.evaluate(SPILLS) == []
-    assert [url for url in visit.requests if not url.startswith(("file:", "data:"))] == []
-    assert visit.complaints == []
+    visit.fits(width)
     visit.context.close()
 
 
