@@ -21,6 +21,7 @@ from absentia.methods.probe import Probe
 from absentia.methods.prototypes import Prototypes
 from absentia.methods.rebq import RebQ
 from absentia.methods.replay import Replay
+from absentia.methods.single_branch import SingleBranch
 
 __all__ = ["METHODS", "Method", "Output", "Parts", "Stage", "method_named"]
 
@@ -44,6 +45,7 @@ METHODS: dict[str, type[Method]] = {
         CODA,
         RebQ,
         JointEmbedding,
+        SingleBranch,
     )
 }
 

@@ -11,7 +11,7 @@ from absentia.data.batch import Batch
 from absentia.layers.naming import module_key
 from absentia.models.fused import FusedTransformer, Prompts, Segment
 
-__all__ = ["FusedBackbone", "Represented"]
+__all__ = ["FusedBackbone", "Represented", "mean_of_tokens"]
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class FusedBackbone(nn.Module):
         segments = self.segments(batch)
         output = self.transformer(list(segments.values()), len(batch), prompts, rows="cls")
         together = {name: output.cls(i) for i, name in enumerate(segments)}
-        return Represented(together=together, alone={name: _mean(s) for name, s in segments.items()})
+        return Represented(together=together, alone={name: mean_of_tokens(s) for name, s in segments.items()})
 
 
-def _mean(segment: Segment) -> Tensor:
-    """(n, D): mean of the real tokens."""
+def mean_of_tokens(segment: Segment) -> Tensor:
+    """(n, D): mean of the real tokens of a segment."""
     weight = segment.valid[..., None].to(segment.tokens.dtype)
     return (segment.tokens * weight).sum(dim=1) / weight.sum(dim=1)

@@ -1,0 +1,221 @@
+"""The single branch: one network with shared weights takes the embedding of any modality.
+
+SBNet (Saeed et al., ICASSP 2023, arXiv 2303.06129) and SRMM (arXiv 2408.07445). A training example is a (row, modality)
+pair; an absent modality is a pair that does not exist. So nothing is imputed, and a row is answered from what it has.
+
+Two parts of SBNet are read here so that no row depends on who shares its step: the norm is one of each row, and the
+orthogonal projection loss compares a row with class directions. `norm` batch and `metric` orthogonal are as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate, combinations
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from absentia.data.batch import Batch
+from absentia.data.target import TargetCodec
+from absentia.errors import UserError
+from absentia.layers.class_directions import ClassDirections
+from absentia.layers.classifier import Classifier
+from absentia.layers.fingerprint import fingerprint
+from absentia.layers.heads import row_losses, task_loss, uncertainty_of
+from absentia.layers.naming import module_key
+from absentia.layers.pair_losses import (
+    alike_and_unlike,
+    cross_modal_contrast,
+    orthogonal_projection,
+    supervised_contrast,
+)
+from absentia.layers.readout import mean_of_present
+from absentia.layers.ridge import columns_of
+from absentia.layers.shared_trunk import Trunk
+from absentia.layers.switching import switched
+from absentia.methods.base import Method, Output, Parts, Stage
+from absentia.methods.single_branch_options import SingleBranchOptions
+from absentia.models.backbone import mean_of_tokens
+from absentia.models.fused import Segment
+
+__all__ = ["SingleBranch"]
+
+ROW_METRICS = ("directions", "centre", "git")
+Embeddings = dict[str, Tensor]
+
+
+class SingleBranch(Method):
+    """An adapter for each modality, one trunk and one classifier for all."""
+
+    name = "single-branch"
+    Options = SingleBranchOptions
+
+    def __init__(self, *, parts: Parts) -> None:
+        super().__init__(parts=parts)
+        self.backbone = parts.backbone()
+        if self.options.reads == "tokens":
+            self.backbone.transformer.requires_grad_(False)  # nothing goes through it
+        kind = parts.codec.target.kind
+        if self.options.fuse == "surest" and kind == "number":
+            raise UserError("options.fuse surest: nothing says how sure a number is; say mean or sum")
+        names = sorted(parts.names)  # whatever the order of the schema, the same weights
+        width = self.options.width or self.backbone.width
+        self.adapters = nn.ModuleDict({module_key(name): self._adapter() for name in names})
+        shared = self.options.branches == "one"
+        branches = {"shared": names} if shared else {module_key(name): [name] for name in names}
+        self.branches = nn.ModuleDict({key: self._trunk(width, mine) for key, mine in branches.items()})
+        self.classifier = Classifier(width=width, codec=parts.codec, settles=False)
+        directed = self.options.metric in ROW_METRICS and kind != "number"
+        self.directions = ClassDirections(classes=parts.codec.target.size, width=width) if directed else None
+
+    def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
+        options, names = self.options, self.parts.names
+        shown = batch.restrict(switched(batch.presence, options.switching, options.whole, draw), names)
+        shown = shown.select(~shown.empty, names)
+        assert shown.target is not None
+        units = self._units(shown)
+        pairs, rows, weight = _laid(units, shown.presence, names)
+        target = shown.target[rows]
+        out = {"alone": (weight * row_losses(self._scores(pairs), target, self.parts.codec)).sum()}
+        if options.metric != "none" and self.parts.codec.target.kind != "number":
+            out["metric"] = options.alpha * self._metric(pairs, columns_of(target, self.parts.codec), weight)
+        if options.pairs:
+            out["pairs"] = options.pairs * self._contrast(units, shown.presence)
+        if options.together:
+            out["together"] = options.together * self._together(units, shown)
+        return out
+
+    def answer(self, batch: Batch) -> Output:
+        units = self._units(batch)
+        scores = self._fused(units, batch.presence)
+        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=units)
+
+    def open_session(self, codec: TargetCodec, taught: Sequence[str] | None = None) -> None:
+        super().open_session(codec, taught)
+        if self.directions is not None:
+            self.directions.grow(codec.target.size)
+
+    # Embedding
+
+    def _units(self, batch: Batch) -> Embeddings:
+        """Per present modality the unit vectors (n_m, D) of its rows."""
+        own = self._read(batch) if not self.backbone.frozen else self._recalled(batch)
+        adapted = {name: self.adapters[module_key(name)](rows) for name, rows in own.items()}
+        if "shared" in self.branches:
+            return cast(Embeddings, self.branches["shared"](adapted))
+        return {name: self.branches[module_key(name)]({name: rows})[name] for name, rows in adapted.items()}
+
+    def _read(self, batch: Batch) -> Embeddings:
+        """(n_m, C): what each modality is by itself; none meets another."""
+        segments = self.backbone.segments(batch)
+        if self.options.reads == "tokens":
+            return {name: mean_of_tokens(segment) for name, segment in segments.items()}
+        sizes = [len(s.rows) for s in segments.values()]
+        lone = [
+            Segment(s.tokens, s.valid, first + torch.arange(len(s.rows), device=s.rows.device))
+            for s, first in zip(segments.values(), accumulate(sizes, initial=0), strict=False)
+        ]
+        output = self.backbone.transformer(lone, sum(sizes), rows="cls")
+        return {name: output.cls(i) for i, name in enumerate(segments)}
+
+    def _recalled(self, batch: Batch) -> Embeddings:
+        """The same of a frozen backbone, made once for each row."""
+        kept = batch.recall(f"alone {self.options.reads} {self._weights}", self._stacked, self.parts.names)
+        places = enumerate(self.parts.names)
+        return {name: kept[batch.presence[:, m], m] for m, name in places if name in batch.inputs}
+
+    def _stacked(self, batch: Batch) -> Tensor:
+        """(B, M, C), zeros where there is nothing."""
+        out = self.prior.new_zeros(*batch.presence.shape, self.backbone.width)
+        for name, rows in self._read(batch).items():
+            m = self.parts.names.index(name)
+            out[batch.presence[:, m], m] = rows.to(out.dtype)
+        return out
+
+    @cached_property
+    def _weights(self) -> str:
+        return fingerprint(self.backbone)
+
+    # Answering
+
+    def _scores(self, units: Tensor) -> Tensor:
+        """(n, K)"""
+        return cast(Tensor, self.classifier(self.options.scale * units))
+
+    def _fused(self, units: Embeddings, presence: Tensor) -> Tensor:
+        """(B, K). The classifier is linear, so the mean or sum of scores is its reading of the mean or sum of units."""
+        if self.options.fuse == "surest":
+            return self._surest(units, presence)
+        fused = mean_of_present(units, presence, self.parts.names)
+        if self.options.fuse == "sum":
+            fused = fused * presence.sum(dim=1, keepdim=True)
+        return self._scores(fused)
+
+    def _surest(self, units: Embeddings, presence: Tensor) -> Tensor:
+        """(B, K): of each row the scores of the modality with the least entropy; of equally sure ones their mean."""
+        scores = self.prior.new_zeros(*presence.shape, len(self.prior))
+        unsure = self.prior.new_full(presence.shape, float("inf"))
+        for m, name in enumerate(self.parts.names):
+            if name in units:
+                here, said = presence[:, m], self._scores(units[name]).to(scores.dtype)
+                scores[here, m] = said
+                unsure[here, m] = uncertainty_of(said, self.parts.codec)
+        best = (unsure == unsure.min(dim=1, keepdim=True).values).to(scores.dtype)
+        return torch.einsum("bm,bmk->bk", best / best.sum(dim=1, keepdim=True), scores)
+
+    # Learning
+
+    def _metric(self, units: Tensor, marks: Tensor, weight: Tensor) -> Tensor:
+        """Of all pairs (n, D) with their classes (n, K) and weights (n,) the loss that draws a class together."""
+        options = self.options
+        if self.directions is not None:
+            if options.metric == "directions":
+                return (weight * self.directions.orthogonal(units, marks, apart=options.apart)).sum()
+            drawn = self.directions.git if options.metric == "git" else self.directions.centre
+            return (weight * drawn(units, marks)).sum()
+        alike, unlike = alike_and_unlike(marks)
+        if options.metric == "orthogonal":
+            return orthogonal_projection(units, alike, unlike, apart=options.apart)
+        return supervised_contrast(units, alike, temperature=options.temperature)
+
+    def _contrast(self, units: Embeddings, presence: Tensor) -> Tensor:
+        """The mean over pairs of modalities of their contrast on rows that have both."""
+        terms = [self.prior.new_zeros(())]
+        for one, other in combinations(sorted(units), 2):
+            here, there = (presence[:, self.parts.names.index(name)] for name in (one, other))
+            both = here & there
+            x, y = units[one][both[here]], units[other][both[there]]
+            terms.append(cross_modal_contrast(x, y, temperature=self.options.temperature))
+        return torch.stack(terms).sum() / max(1, len(terms) - 1)
+
+    def _together(self, units: Embeddings, batch: Batch) -> Tensor:
+        assert batch.target is not None
+        return task_loss(self._fused(units, batch.presence), batch.target, self.parts.codec)
+
+    # Building
+
+    def _adapter(self) -> nn.Module:
+        width = self.backbone.width
+        if self.options.adapter == "none":
+            return nn.Identity()
+        return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+
+    def _trunk(self, width: int, names: Sequence[str]) -> Trunk:
+        return Trunk(
+            inputs=self.backbone.width,
+            width=width,
+            depth=self.options.depth,
+            names=names,
+            norm=self.options.norm,
+            dropout=self.parts.dropout if self.options.dropout is None else self.options.dropout,
+        )
+
+
+def _laid(units: Mapping[str, Tensor], presence: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """All (row, modality) pairs: their vectors (n, D), rows (n,) and weights (n,), by which every row counts alike."""
+    there = [(m, name) for m, name in enumerate(names) if name in units]
+    rows = torch.cat([presence[:, m].nonzero()[:, 0] for m, _ in there])
+    each = 1 / (presence.sum(dim=1) * len(presence))
+    return torch.cat([units[name] for _, name in there]), rows, each[rows]

@@ -1,0 +1,80 @@
+"""The settings of the single branch, each with the values it may have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from absentia.layers.shared_trunk import NORMS, Norm
+from absentia.layers.switching import SWITCHINGS, Switching
+from absentia.methods.settings import at_least, between, one_of
+
+__all__ = ["Fuse", "Metric", "SingleBranchOptions"]
+
+Metric = Literal["directions", "orthogonal", "contrast", "centre", "git", "none"]
+Fuse = Literal["mean", "sum", "surest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleBranchOptions:
+    """Settings of the single branch. What the readable text of the papers leaves open is a choice of ours.
+
+    Args:
+        reads: what the branch is given of a modality, its [CLS] behind the backbone's transformer, through which each
+            modality goes alone and all by the same weights; or the mean of its tokens, with no transformer (as
+            published, on features of frozen encoders).
+        adapter: linear gives each modality a norm and a linear map of its own before the branch, none gives it nothing.
+        branches: one for all modalities, or one for each (late fusion of separate branches, the baseline).
+        width: of the branch; none takes the backbone's.
+        depth: blocks of the branch.
+        norm: layer, batch (as published; its running statistics are mixed) or modality (batch statistics of each).
+        dropout: in the branch; none takes the model's. SBNet has 0.5.
+        scale: length of the unit vectors before the classifier. SBNet has 1, with which its classifier hardly learns.
+        metric: what draws rows of a class together beside the task: directions (the orthogonal projection loss against
+            learned class directions), orthogonal (as published, among the rows of a step), contrast (supervised, among
+            the rows of a step), centre or git (to learned centres), or none. A number has none.
+        alpha: weight of the metric loss.
+        apart: weight of its part that keeps classes orthogonal.
+        temperature: of contrasts.
+        pairs: weight of the contrast between modalities of the same row.
+        switching: which (row, modality) pairs enter a step: all, random (one of each row), half (all, or those of one
+            modality) or one (those of one modality).
+        whole: with `half`, how often a step shows everything.
+        together: weight of the fused answer's own loss; the branch learns from modalities alone without it.
+        fuse: what is present answers by the mean of its scores, by their sum (evidence adds up), or by the surest one.
+    """
+
+    reads: Literal["transformer", "tokens"] = "transformer"
+    adapter: Literal["linear", "none"] = "linear"
+    branches: Literal["one", "each"] = "one"
+    width: int | None = None
+    depth: int = 2
+    norm: Norm = "layer"
+    dropout: float | None = None
+    scale: float = 16.0
+    metric: Metric = "directions"
+    alpha: float = 1.0
+    apart: float = 0.7
+    temperature: float = 0.1
+    pairs: float = 0.0
+    switching: Switching = "all"
+    whole: float = 0.5
+    together: float = 0.0
+    fuse: Fuse = "mean"
+
+    def __post_init__(self) -> None:
+        one_of("reads", self.reads, ("transformer", "tokens"))
+        one_of("adapter", self.adapter, ("linear", "none"))
+        one_of("branches", self.branches, ("one", "each"))
+        one_of("norm", self.norm, NORMS)
+        one_of("metric", self.metric, get_args(Metric))
+        one_of("switching", self.switching, SWITCHINGS)
+        one_of("fuse", self.fuse, get_args(Fuse))
+        for name, size in (("depth", self.depth), ("width", self.width)):
+            at_least(name, 1 if size is None else size, 1)
+        for name in ("alpha", "apart", "pairs", "together"):
+            between(name, getattr(self, name), 0, 1e6)
+        between("dropout", self.dropout or 0.0, 0, 0.99)
+        between("whole", self.whole, 0, 1)
+        between("scale", self.scale, 1e-3, 1e6)
+        between("temperature", self.temperature, 1e-3, 1e3)
