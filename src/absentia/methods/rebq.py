@@ -23,6 +23,7 @@ from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
 from absentia.errors import UserError
 from absentia.layers.classifier import Classifier, session_loss
+from absentia.layers.gaussian import Gaussian
 from absentia.layers.naming import module_key
 from absentia.layers.pools import ComponentPool
 from absentia.layers.ridge import Ridge, columns_of, scores_of
@@ -60,13 +61,12 @@ class RebQ(Method):
         if self.options.prompts:
             self.memory = self._pool()
             self.pools = nn.ModuleDict({module_key(name): self._pool() for name in parts.names})
-        if self.options.head == "ridge":
-            size, outputs = self.options.projected, parts.codec.target.size
-            self.ridge = Ridge(width=self.backbone.width, outputs=outputs, size=size)
+        self.head = self._head()
 
     def stages(self) -> Sequence[Stage]:
-        """One in every session; none once a ridge has begun to count rows."""
-        return [] if self._counts else super().stages()
+        """One in every session; none once rows are counted and nothing that is counted would change any more."""
+        still = self.options.head == "ridge" or self.options.variant == "released" or not self.options.prompts
+        return [] if self._counted and still else super().stages()
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         if not self.options.prompts:
@@ -86,8 +86,7 @@ class RebQ(Method):
 
     def answer(self, batch: Batch) -> Output:
         outputs, queries = self._outputs(batch)
-        read = self._read(outputs)
-        scores = scores_of(self.ridge(read), self.parts.codec) if self._counts else self.classifier(read)
+        scores = self._scores(self._read(outputs))
         return Output(
             scores=scores,
             uncertainty=scores[:, 0],
@@ -98,16 +97,17 @@ class RebQ(Method):
     def open_session(self, codec: TargetCodec, taught: Sequence[str] | None = None) -> None:
         """Another session: its classes and its components join those that were learned, which stand still."""
         super().open_session(codec, taught)
+        if self.head is not None:
+            self.head.grow(codec.target.size)
         if self.options.head == "ridge":
-            self.ridge.grow(codec.target.size)
             return
         for pool in self._all_pools():
             pool.open_session(dead=self.options.variant == "released")
 
     @torch.no_grad()
     def close_session(self, batches: Batches) -> None:
-        """Count the session's rows, and every part of what they have, for the ridge."""
-        if self.options.head != "ridge":
+        """Count the session's rows, and every part of what they have, where the head adds up."""
+        if self.head is None:
             return
         for batch in batches():
             assert batch.target is not None
@@ -116,8 +116,12 @@ class RebQ(Method):
                 rows = weight > 0
                 if rows.any():
                     part = batch.restrict(shown, self.parts.names).select(rows, self.parts.names)
-                    self.ridge.add(self._read(self._outputs(part)[0]), columns[rows], weight[rows])
-        self.ridge.solve()
+                    self.head.add(self.features(part), columns[rows], weight[rows])
+        self.head.solve()
+
+    def features(self, batch: Batch) -> Tensor:
+        """(B, D): what the head reads of each row."""
+        return self._read(self._outputs(batch)[0])
 
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
         """A row is read for its queries and for its answer, and once between if it lacks something."""
@@ -159,10 +163,27 @@ class RebQ(Method):
             out[name] = pool.shares(pool.weights(own))
         return out
 
+    def _head(self) -> Ridge | Gaussian | None:
+        """What answers instead of the linear classifier once it has counted rows."""
+        width, size, target = self.backbone.width, self.options.projected, self.parts.codec.target
+        if self.options.head == "ridge":
+            return Ridge(width=width, outputs=target.size, size=size)
+        if self.options.head == "linear":
+            return None
+        if target.kind == "number":
+            raise UserError("options.head gaussian: a number has no classes; say ridge")
+        return Gaussian(width=width, outputs=target.size, size=size, labels=target.kind == "labels")
+
     @property
-    def _counts(self) -> bool:
-        """Whether it is the ridge that answers."""
-        return self.options.head == "ridge" and float(self.ridge.count) > 0
+    def _counted(self) -> bool:
+        """Whether rows have been counted."""
+        return self.head is not None and float(self.head.count) > 0
+
+    def _scores(self, read: Tensor) -> Tensor:
+        """What is read (B, D) to scores (B, K)."""
+        head = self.head if self._counted else None
+        scores: Tensor = self.classifier(read) if head is None else head(read)
+        return scores_of(scores, self.parts.codec) if isinstance(head, Ridge) else scores
 
     def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """(B, M, D) each: the [CLS] outputs that are read, and the queries that fetched the prompts before them."""

@@ -33,8 +33,9 @@ class RebQOptions:
         prompts: false reads the frozen backbone without any prompt; only the classifier learns.
         head: linear learns with the prompts in every session. With ridge the prompts learn in the first session and
             then stand still; ridge regression on what they make of each row, and of every part of what it has, answers
-            from sums that add up over sessions (RanPAC, arXiv 2307.02251).
-        projected: random features of the ridge; 0 takes the outputs as they are.
+            from sums that add up over sessions (RanPAC, arXiv 2307.02251). With gaussian the prompts learn as with
+            linear, and Gaussian classes of one covariance, counted as for the ridge, answer.
+        projected: random features of ridge and gaussian; 0 takes the outputs as they are.
     """
 
     variant: Literal["intended", "released"] = "intended"
@@ -49,14 +50,14 @@ class RebQOptions:
     selection: Selection = "all"
     top: int = 5
     prompts: bool = True
-    head: Literal["linear", "ridge"] = "linear"
+    head: Literal["linear", "ridge", "gaussian"] = "linear"
     projected: int = 1000
 
     def __post_init__(self) -> None:
         one_of("variant", self.variant, ("intended", "released"))
         one_of("absent", self.absent, ("nothing", "placeholder"))
         one_of("reads", self.reads, ("mean", "first"))
-        one_of("head", self.head, ("linear", "ridge"))
+        one_of("head", self.head, ("linear", "ridge", "gaussian"))
         at_least("projected", self.projected, 0)
         one_of("selection", self.selection, SELECTIONS)
         for name in ("components", "length", "top"):
