@@ -27,6 +27,7 @@ from absentia.layers.gaussian import Gaussian
 from absentia.layers.naming import module_key
 from absentia.layers.pools import ComponentPool
 from absentia.layers.ridge import Ridge, columns_of, scores_of
+from absentia.layers.standard import Standard
 from absentia.layers.subsets import hidden_parts, weighted_parts
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
 from absentia.methods.rebq_options import RebQOptions
@@ -62,6 +63,8 @@ class RebQ(Method):
             self.memory = self._pool()
             self.pools = nn.ModuleDict({module_key(name): self._pool() for name in parts.names})
         self.head = self._head()
+        standard = Standard(count=len(parts.names), width=self.backbone.width)
+        self.standard = standard if self.options.queries == "standardised" else None
 
     def stages(self) -> Sequence[Stage]:
         """One in every session; none once rows are counted and nothing that is counted would change any more."""
@@ -86,7 +89,7 @@ class RebQ(Method):
 
     def answer(self, batch: Batch) -> Output:
         outputs, queries = self._outputs(batch)
-        scores = self._scores(self._read(outputs))
+        scores = self.scores(self._read(outputs))
         return Output(
             scores=scores,
             uncertainty=scores[:, 0],
@@ -103,6 +106,13 @@ class RebQ(Method):
             return
         for pool in self._all_pools():
             pool.open_session(dead=self.options.variant == "released")
+
+    @torch.no_grad()
+    def begin_session(self, batches: Batches) -> None:
+        """Measure the queries of the first session's rows, where they are to be standardised."""
+        if self.standard is not None and not self.standard.count.any():
+            for batch in batches():
+                self.standard.add(self.reader.queries(batch), batch.presence)
 
     @torch.no_grad()
     def close_session(self, batches: Batches) -> None:
@@ -122,6 +132,12 @@ class RebQ(Method):
     def features(self, batch: Batch) -> Tensor:
         """(B, D): what the head reads of each row."""
         return self._read(self._outputs(batch)[0])
+
+    def scores(self, read: Tensor) -> Tensor:
+        """What the head reads (B, D) to scores (B, K)."""
+        head = self.head if self._counted else None
+        scores: Tensor = self.classifier(read) if head is None else head(read)
+        return scores_of(scores, self.parts.codec) if isinstance(head, Ridge) else scores
 
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
         """A row is read for its queries and for its answer, and once between if it lacks something."""
@@ -156,7 +172,7 @@ class RebQ(Method):
         """How much the queries of what is present draw on each session's components, (S,) for each pool."""
         if not self.options.prompts or not len(batch):
             return {}
-        queries = self.reader.queries(batch)
+        queries = self._asking(self.reader.queries(batch))
         out = {"memory": self.memory.shares(self.memory.weights(queries[batch.presence]))}
         for name, own in self._by_modality(queries, batch.presence).items():
             pool = self._pool_of(name)
@@ -178,12 +194,6 @@ class RebQ(Method):
     def _counted(self) -> bool:
         """Whether rows have been counted."""
         return self.head is not None and float(self.head.count) > 0
-
-    def _scores(self, read: Tensor) -> Tensor:
-        """What is read (B, D) to scores (B, K)."""
-        head = self.head if self._counted else None
-        scores: Tensor = self.classifier(read) if head is None else head(read)
-        return scores_of(scores, self.parts.codec) if isinstance(head, Ridge) else scores
 
     def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """(B, M, D) each: the [CLS] outputs that are read, and the queries that fetched the prompts before them."""
@@ -217,7 +227,7 @@ class RebQ(Method):
         if not len(asked.rows):
             return asked.queries
         row, m = asked.shown.nonzero(as_tuple=True)
-        each = self.memory.weights(asked.queries[row, m])  # (L, pairs, K)
+        each = self.memory.weights(self._asking(asked.queries)[row, m])  # (L, pairs, K)
         summed = each.new_zeros(len(each), len(asked.rows), each.shape[2]).index_add(1, row, each)
         return tokens.run(asked.rows, asked.shown, Prompts(inserted=self.memory.mix(summed)))
 
@@ -238,6 +248,7 @@ class RebQ(Method):
 
     def _answered(self, tokens: Laid, batch: Batch, queries: Tensor) -> Tensor:
         """(B, M, D): the [CLS] outputs behind the prefixes that queries (B, M, D) fetch."""
+        queries = self._asking(queries)
         fetched = [self._pool_of(name)(queries[:, m]).chunk(2, dim=2) for m, name in enumerate(self.parts.names)]
         keys, values = (torch.cat(half, dim=2) for half in zip(*fetched, strict=True))
         everyone = torch.arange(len(batch), device=batch.presence.device)
@@ -252,6 +263,11 @@ class RebQ(Method):
         return session_loss(self.classifier(self._read(outputs)), batch.target, self.parts.codec, self.taught)
 
     # Pools
+
+    def _asking(self, queries: Tensor) -> Tensor:
+        """Queries (B, M, D) as the pools are asked with them."""
+        asking: Tensor = queries if self.standard is None else self.standard(queries)
+        return asking
 
     def _pool(self) -> ComponentPool:
         options, depth = self.options, len(self.backbone.transformer.blocks)
