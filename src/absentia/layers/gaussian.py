@@ -78,12 +78,15 @@ class Gaussian(nn.Module):
         self.weight, self.bias = self._against_the_rest() if self.labels else self._beside_each_other()
 
     def _beside_each_other(self) -> tuple[Tensor, Tensor]:
-        """w_k = S⁻¹ m_k,  b_k = log share_k - m_k S⁻¹ m_k / 2,  S the covariance within classes."""
-        means = self._means(self.sums, self.counts)
-        scatter = self.gram - self.sums.T @ means  # classes without rows have no sums
-        shrunk, _ = self._shrunk(scatter / self.count)
-        weight = torch.linalg.solve(shrunk, means.T).T
-        return weight, (self.counts.clamp(min=LEAST) / self.count).log() - (weight * means).sum(dim=1) / 2
+        """w_k = S⁻¹ m_k,  b_k = log share_k - m_k S⁻¹ m_k / 2,  all seen from the mean of all rows.
+
+        S is the covariance within classes.
+        """
+        means, centre = self._means(self.sums, self.counts), self.total / self.count
+        shrunk, _ = self._shrunk((self.gram - self.sums.T @ means) / self.count)  # without rows no sums
+        weight = torch.linalg.solve(shrunk, (means - centre).T).T
+        shares = self.counts.clamp(min=LEAST) / self.count
+        return weight, shares.log() - (weight * (means + centre)).sum(dim=1) / 2
 
     def _against_the_rest(self) -> tuple[Tensor, Tensor]:
         """w_k = S_k⁻¹ d_k, d_k the way from the mean without the label to the mean with it.
