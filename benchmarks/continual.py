@@ -12,6 +12,8 @@ and chose nothing.
 How to read it: `average_last` is the mean accuracy over all sessions' test rows after the last session,
 `forgetting_first` what a session lost since it was new; means and standard deviations over the seeds. `bytes` is
 the size of what the last session keeps. `joint` saw all rows of all sessions at once: the upper bound.
+Of `rebq` there is also how far what its head reads of session 0 has moved by the end (`drift`, in the spread of these
+features), and `average_held`, the average if every row were read with its own session's prompts: `_drift.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from _drift import DRIFT, drift_of
 from _results import RESULTS, absentia, record, write
 from _streams import STREAMS, Stream, prepared_streams
 from _tables import SMOKE, data_folder, encoder_folders
@@ -41,11 +44,13 @@ ROWS: dict[str, list[str]] = {
     "rebq released": ["--method", "rebq", "--options.variant", "released", *FROZEN],
     "rebq prompts off": ["--method", "rebq", "--options.prompts", "false", *FROZEN],
     "rebq ridge": ["--method", "rebq", "--options.head", "ridge", *FROZEN],
+    "rebq gaussian": ["--method", "rebq", "--options.head", "gaussian", *FROZEN],
     "finetune": ["--method", "finetune"],
     "finetune session": ["--method", "finetune", "--options.among", "session"],
     "probe": ["--method", "probe", *FROZEN],
     "prototypes": ["--method", "prototypes", "--options.head", "mean", *FROZEN],
     "ridge": ["--method", "prototypes", "--options.head", "ridge", *FROZEN],
+    "gaussian": ["--method", "prototypes", "--options.head", "gaussian", *FROZEN],
     "replay": ["--method", "replay"],
     "ewc": ["--method", "ewc"],
     "lwf": ["--method", "lwf"],
@@ -64,6 +69,9 @@ ABLATIONS: dict[str, list[str]] = {
     "rebq softmax": ["--options.selection", "softmax"],
     "rebq top": ["--options.selection", "top"],
     "rebq placeholder": ["--options.absent", "placeholder"],
+    "rebq standardised": ["--options.queries", "standardised"],
+    "rebq standardised gaussian": ["--options.queries", "standardised", "--options.head", "gaussian"],
+    "rebq released gaussian": ["--options.variant", "released", "--options.head", "gaussian"],
 }
 ROWS |= {name: [*ROWS["rebq"], *flags] for name, flags in ABLATIONS.items()}
 
@@ -128,6 +136,7 @@ def _learned(stream: Stream, label: str, seed: int, asked: argparse.Namespace, b
             ]
         )
         row = _row(json.loads((out / "report.json").read_text(encoding="utf-8")), stream.name, label, seed)
+        row |= drift_of(out)
     print(f"{stream.name} {label} {seed}: " + ", ".join(f"{k} {row[k]:.4f}" for k in FIGURES), flush=True)
     return row
 
@@ -152,7 +161,7 @@ def _row(report: Row, table: str, label: str, seed: int) -> Row:
 def _over_seeds(table: str, label: str, rows: Sequence[Row]) -> Row:
     mine = [row for row in rows if row["table"] == table and row["row"] == label]
     out: Row = {"table": table, "row": label, "seeds": [row["seed"] for row in mine]}
-    for key in (*FIGURES, "seconds", "bytes"):
+    for key in (*FIGURES, *(key for key in DRIFT if key in mine[0]), "seconds", "bytes"):
         values = [row[key] for row in mine]
         out |= {key: fmean(values), f"{key}_std": stdev(values) if len(values) > 1 else 0.0}
     names = mine[0]["by_pattern"]
@@ -162,7 +171,8 @@ def _over_seeds(table: str, label: str, rows: Sequence[Row]) -> Row:
 def _said(line: Row) -> str:
     figures = ("average_last", "forgetting_first", "average_stages")
     parts = (f"{key} {100 * line[key]:.1f} ± {100 * line[f'{key}_std']:.1f}" for key in figures)
-    return f"{line['row']}: {', '.join(parts)} ({line['seconds']:.0f} s)"
+    held = f", held {100 * line['average_held']:.1f}, drift {line['drift']:.2f}" if "drift" in line else ""
+    return f"{line['row']}: {', '.join(parts)}{held} ({line['seconds']:.0f} s)"
 
 
 def _asked() -> argparse.Namespace:

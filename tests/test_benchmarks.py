@@ -14,9 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests import tiny
 
+from absentia.config import StreamConfig
 from absentia.data.schema import Target
 from absentia.data.target import TargetCodec
+from absentia.streams import learn_run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -179,3 +182,19 @@ def test_the_ledger_grows_at_its_end(inside: Any, tmp_path: Path, monkeypatch: p
     assert "first \\| with a bar" in lines[-2]
     assert "`python benchmarks/absent_cost.py --small` | 0, 1 |" in lines[-1]
     assert lines[-1].endswith("second | `benchmarks/results/absent_cost.json` |")
+
+
+def test_features_drift_with_the_prompts_of_later_sessions_alone(inside: Any, tmp_path: Path) -> None:
+    table = tmp_path / "tiny.parquet"
+    pq.write_table(tiny.table([row for row in tiny.rows(holes=0.2) if row["words"] is not None]), table)
+    found, last = {}, {}
+    for name, options in {"intended": {}, "released": {"variant": "released"}, "probe": {}}.items():
+        base = tiny.config("probe" if name == "probe" else "rebq", names=["words", "facts"], options=options)
+        given = {key: getattr(base, key) for key in ("modality", "target", "method", "model", "training", "options")}
+        config = StreamConfig(table=str(table), id="id", split="split", classes=[["ant", "bee"], ["cat"]], **given)
+        last[name] = learn_run(config, tmp_path / name, page=False)["average_last"]
+        found[name] = inside("_drift").drift_of(tmp_path / name)
+    assert found["probe"] == {}
+    assert found["released"]["drift"] == 0 < found["intended"]["drift"]
+    assert found["released"]["drift_cosine"] == pytest.approx(1) and found["intended"]["drift_cosine"] < 1
+    assert found["released"]["average_held"] == pytest.approx(last["released"])

@@ -261,6 +261,7 @@ class _Study:
             part=part,
             listener=self.watcher,
         )
+        method.begin_session(partial(rows_to_close, self.data.rows["train"]))
         position = loop.fit()
         method.close_session(partial(rows_to_close, self.data.rows["train"]))
         notes = [*position.notes, *method.check(partial(rows_to_close, self.data.rows["val"]))]

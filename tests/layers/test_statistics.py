@@ -1,4 +1,4 @@
-"""What is computed from sums: ridge regression, class means, and the Fisher information."""
+"""What is computed from sums: ridge regression, Gaussian classes, class means, and the Fisher information."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.covariance import oas
 from sklearn.linear_model import Ridge as SklearnRidge
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,13 +19,16 @@ from absentia.data.schema import Target
 from absentia.data.target import TargetCodec
 from absentia.layers.class_means import ClassMeans
 from absentia.layers.fisher import flat, pull, squared_gradients
+from absentia.layers.gaussian import Gaussian, oracle_shrinkage
 from absentia.layers.readout import mean_of_present
 from absentia.layers.ridge import Ridge, columns_of, scores_of
+from absentia.layers.standard import Standard
 from absentia.layers.subsets import weighted_parts
 
 CODEC = TargetCodec(target=Target(column="y", kind="class", classes=("a", "b", "c")), prior=(0.5, 0.25, 0.25))
 LABELS = replace(CODEC, target=replace(CODEC.target, kind="labels"))
 NUMBER = TargetCodec(target=Target(column="y", kind="number"), prior=(0.0,))
+Summed = Ridge | ClassMeans | Gaussian
 
 
 def problem(rows: int = 200, width: int = 6, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -36,12 +40,12 @@ def problem(rows: int = 200, width: int = 6, seed: int = 0) -> tuple[Tensor, Ten
     return features, target, 0.1 + torch.rand(rows, generator=draw)
 
 
-def filled(make: Callable[[], Ridge | ClassMeans], order: Tensor, pieces: int) -> Ridge | ClassMeans:
+def filled(make: Callable[[], Summed], order: Tensor, pieces: int) -> Summed:
     features, target, weight = problem()
     out = make()
     for part in order.chunk(pieces):
         out.add(features[part], columns_of(target[part], CODEC), weight[part])
-    if isinstance(out, Ridge):
+    if not isinstance(out, ClassMeans):
         out.solve()
     return out
 
@@ -63,9 +67,16 @@ def test_ridge_is_ridge_regression(penalty: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Ridge(width=6, outputs=3, size=50), lambda: ClassMeans(width=6, outputs=3)], ids=["ridge", "means"]
+    "make",
+    [
+        lambda: Ridge(width=6, outputs=3, size=50),
+        lambda: ClassMeans(width=6, outputs=3),
+        lambda: Gaussian(width=6, outputs=3, size=50),
+        lambda: Gaussian(width=6, outputs=3, labels=True),
+    ],
+    ids=["ridge", "means", "gaussian", "gaussian labels"],
 )
-def test_rows_may_arrive_in_any_order(make: Callable[[], Ridge | ClassMeans]) -> None:
+def test_rows_may_arrive_in_any_order(make: Callable[[], Summed]) -> None:
     features, target, _ = problem()
     straight = filled(make, torch.arange(200), 1)(features)
     turned = filled(make, torch.randperm(200, generator=torch.Generator().manual_seed(1)), 7)(features)
@@ -127,6 +138,108 @@ def test_scores_keep_the_order_of_estimates() -> None:
     torch.testing.assert_close(scores_of(shares, CODEC).softmax(dim=1), shares, rtol=0.1, atol=0.02)
     torch.testing.assert_close(scores_of(shares, LABELS).sigmoid(), shares, rtol=0.1, atol=0.02)
     assert torch.equal(scores_of(estimates[:, :1], NUMBER), estimates[:, :1])
+
+
+# --- Gaussian classes
+
+
+def shrunk(covariance: Tensor, rows: float) -> Tensor:
+    share = oracle_shrinkage(covariance, rows)
+    return (1 - share) * covariance + share * covariance.diagonal().mean() * torch.eye(len(covariance))
+
+
+def test_scores_are_log_posteriors_of_gaussians_with_one_covariance() -> None:
+    features, target, weight = (part.double() for part in problem())
+    found = filled(lambda: Gaussian(width=6, outputs=3), torch.arange(200), 4)(features)
+    one_hot = F.one_hot(target.long(), 3).double() * weight[:, None]
+    shares, means = one_hot.sum(dim=0) / weight.sum(), (one_hot.T @ features) / one_hot.sum(dim=0)[:, None]
+    apart = features - means[target.long()]
+    within = (apart * weight[:, None]).T @ apart / weight.sum()
+    covariance = shrunk(within, float(weight.sum() ** 2 / weight.square().sum()))
+    densities = [torch.distributions.MultivariateNormal(mean, covariance).log_prob(features) for mean in means]
+    expected = torch.stack(densities, dim=1) + shares.log()
+    torch.testing.assert_close(found.softmax(dim=1), expected.softmax(dim=1).float(), rtol=1e-4, atol=1e-6)
+
+
+def test_labels_are_log_odds_of_one_gaussian_against_another() -> None:
+    features, target, weight = (part.double() for part in problem(seed=1))
+    marks = torch.stack([target == 0, target != 1], dim=1).double()
+    gaussian = Gaussian(width=6, outputs=2, labels=True)
+    gaussian.add(features, marks, weight)
+    gaussian.solve()
+    rows, centre = float(weight.sum() ** 2 / weight.square().sum()), weight @ features / weight.sum()
+    whole = ((features - centre) * weight[:, None]).T @ (features - centre) / weight.sum()
+    share = oracle_shrinkage(whole, rows)
+    for label, mark in enumerate(marks.T):
+        sides = [weight * mark, weight * (1 - mark)]
+        means = [side @ features / side.sum() for side in sides]
+        apart = [features - mean for mean in means]
+        within = sum((a * s[:, None]).T @ a for a, s in zip(apart, sides, strict=True)) / weight.sum()
+        covariance = (1 - share) * within + share * whole.diagonal().mean() * torch.eye(6)
+        with_it, without = (torch.distributions.MultivariateNormal(m, covariance).log_prob(features) for m in means)
+        odds = (sides[0].sum() / sides[1].sum()).log() + with_it - without
+        torch.testing.assert_close(gaussian(features)[:, label], odds.float(), rtol=1e-4, atol=1e-4)
+
+
+def test_shrinkage_is_that_of_scikit_learn() -> None:
+    features = torch.randn(30, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * torch.arange(1, 9)
+    centred = features - features.mean(dim=0)
+    assert oracle_shrinkage(centred.T @ centred / 30, 30) == pytest.approx(oas(features.numpy())[1])
+    assert oracle_shrinkage(torch.eye(4), 30) == oracle_shrinkage(torch.zeros(4, 4), 30) == 1.0
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_class_without_rows_is_hardly_answered(labels: bool) -> None:
+    features, target, weight = problem()
+    gaussian = Gaussian(width=6, outputs=4, size=20, labels=labels)
+    gaussian.solve()
+    assert not gaussian(features).any(), "without any row nothing is said"
+    gaussian.add(features, F.pad(columns_of(target, CODEC), (0, 1)), weight)
+    gaussian.solve()
+    said = gaussian(features)
+    assert torch.isfinite(said).all()
+    share = said.sigmoid() if labels else said.softmax(dim=1)
+    assert float(share[:, 3].mean()) < 0.01
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_one_row_and_rows_that_are_all_alike_are_answered(labels: bool) -> None:
+    for features in (torch.randn(1, 6), torch.ones(5, 6)):
+        gaussian = Gaussian(width=6, outputs=2, labels=labels)
+        gaussian.add(features, torch.tensor([[1.0, 0.0]]).repeat(len(features), 1), torch.ones(len(features)))
+        gaussian.solve()
+        said = gaussian(features)
+        assert torch.isfinite(said).all() and (said[:, 0] > said[:, 1]).all()
+
+
+def test_gaussians_have_room_for_more_classes() -> None:
+    features, _, weight = problem()
+    gaussian = filled(lambda: Gaussian(width=6, outputs=3, size=20), torch.arange(200), 1)
+    before = gaussian(features)
+    gaussian.grow(5)
+    torch.testing.assert_close(gaussian(features), F.pad(before, (0, 2)))
+    gaussian.add(features[:9] + 9, F.one_hot(torch.full((9,), 4), 5).float(), weight[:9])
+    assert isinstance(gaussian, Gaussian)
+    gaussian.solve()
+    assert (gaussian(features[:9] + 9).argmax(dim=1) == 4).all()
+
+
+# --- vectors in units of their spread
+
+
+def test_standardised_vectors_have_mean_nought_and_spread_one_where_they_are() -> None:
+    draw = torch.Generator().manual_seed(0)
+    values, there = 3 + 5 * torch.randn(60, 3, 4, generator=draw), torch.rand(60, 3, generator=draw) < 0.6
+    there[:, 2] = False
+    standard = Standard(count=3, width=4)
+    for part in torch.arange(60).chunk(4):
+        standard.add(values[part], there[part])
+    found = standard(values)
+    for kind in (0, 1):
+        known = found[there[:, kind], kind]
+        torch.testing.assert_close(known.mean(dim=0), torch.zeros(4), rtol=0, atol=1e-5)
+        torch.testing.assert_close(known.std(dim=0, correction=0), torch.ones(4), rtol=1e-4, atol=0)
+    assert torch.equal(found[:, 2], values[:, 2]), "what was never there stays as it is"
 
 
 # --- class means

@@ -22,16 +22,21 @@ def stream(folder: Path, method: str, **more: Any) -> dict[str, Any]:
     return learn_run(config, folder, source=tiny.table(tiny.rows()), page=False, **more)
 
 
-@pytest.mark.parametrize(
-    "method", ["prototypes", "replay", "joint", "ewc", "lwf", "coda", "dualprompt", "modulation", "joint-embedding"]
-)
+PLAIN = ("prototypes", "replay", "joint", "ewc", "lwf", "coda", "dualprompt", "modulation", "joint-embedding")
+OPTIONS: dict[str, dict[str, Any]] = {name: {} for name in PLAIN} | {
+    "rebq": {"queries": "standardised", "head": "gaussian"}
+}
+
+
+@pytest.mark.parametrize("method", OPTIONS)
 def test_session_by_session_and_killed_is_the_whole_stream(method: str, tmp_path: Path) -> None:
-    report = stream(tmp_path / "whole", method)
-    stream(tmp_path / "run", method, session=0)
-    if method != "prototypes":
+    options = OPTIONS[method]
+    report = stream(tmp_path / "whole", method, options=options)
+    for number in (0, 1) if method != "prototypes" else ():
         with pytest.raises(tiny.Killed):
-            stream(tmp_path / "run", method, watcher=tiny.killer(2))
-    again = stream(tmp_path / "run", method)
+            stream(tmp_path / "run", method, options=options, session=number, watcher=tiny.killer(2))
+        stream(tmp_path / "run", method, options=options, session=number)
+    again = stream(tmp_path / "run", method, options=options)
     whole, parts = (load_state(StreamFolder(tmp_path / name)).tensors for name in ("whole", "run"))
     assert whole.keys() == parts.keys() and not changed(whole, parts)
     assert again["matrix"] == report["matrix"]

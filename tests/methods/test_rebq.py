@@ -340,6 +340,8 @@ def test_one_modality_is_enough() -> None:
         ({"variant": "intendet"}, "options.variant 'intendet'.*intended"),
         ({"absent": "placeholders"}, "options.absent 'placeholders'.*placeholder"),
         ({"reads": "text"}, "options.reads 'text'"),
+        ({"head": "gausian"}, "options.head 'gausian'.*gaussian"),
+        ({"queries": "standard"}, "options.queries 'standard'.*standardised"),
         ({"selection": "softmaxx"}, "softmax"),
         ({"components": 0}, "options.components 0: must be at least 1"),
         ({"length": 5}, "must be even"),
@@ -359,12 +361,12 @@ def test_two_thirds_of_the_layers_are_prompted_unless_said_otherwise(pair: Prepa
     assert tiny.method_of("rebq", pair).memory.layers == 1  # type: ignore[union-attr]
 
 
-# --- the ridge on top
+# --- heads that add up
 
 
 def streamed(data: Prepared, orders: Sequence[Tensor], **options: Any) -> RebQ:
-    """Two sessions of the same classes that close on these rows, the prompts as they were made."""
-    method, batch = rebq(data, head="ridge", **options), rows_of(data)
+    """Sessions of the same classes that close on these rows, the prompts as they were made."""
+    method, batch = rebq(data, **options), rows_of(data)
     for number, rows in enumerate(orders):
         if number:
             method.open_session(data.fitted.codec)
@@ -372,17 +374,22 @@ def streamed(data: Prepared, orders: Sequence[Tensor], **options: Any) -> RebQ:
     return method
 
 
-def test_a_ridge_answers_the_same_in_any_order_of_sessions(data: Prepared) -> None:
+ADDING_UP = [{"head": "ridge"}, {"head": "gaussian", "variant": "released"}]
+
+
+@pytest.mark.parametrize("options", ADDING_UP)
+def test_heads_answer_the_same_in_any_order_of_sessions(data: Prepared, options: dict[str, Any]) -> None:
     batch = rows_of(data)
     some = torch.arange(len(batch)) % 3 == 0
-    one, other, whole = (streamed(data, order) for order in ([some, ~some], [~some, some], [some | ~some]))
+    one, other, whole = (streamed(data, order, **options) for order in ([some, ~some], [~some, some], [some | ~some]))
     expected = whole(batch).scores
     torch.testing.assert_close(one(batch).scores, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(other(batch).scores, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_prompts_stand_still_once_a_ridge_counts(data: Prepared) -> None:
-    method = rebq(data, head="ridge")
+@pytest.mark.parametrize("options", ADDING_UP)
+def test_prompts_stand_still_once_rows_are_counted(data: Prepared, options: dict[str, Any]) -> None:
+    method = rebq(data, **options)
     assert len(method.stages()) == 1
     method.close_session(lambda: iter([rows_of(data)]))
     before = {name: tensor.clone() for name, tensor in method.learned().items() if "pool" in name or "memory" in name}
@@ -390,4 +397,66 @@ def test_prompts_stand_still_once_a_ridge_counts(data: Prepared) -> None:
     assert not method.stages()
     assert all(torch.equal(method.learned()[name], tensor) for name, tensor in before.items())
     assert method(rows_of(data)).scores.shape[1] == 5
-    assert method.usage(rows_of(data))["memory"].shape == (1,)
+    assert method.usage(rows_of(data))["memory"].flatten()[1:].tolist() in ([], [0.0])
+
+
+def test_gaussian_classes_answer_while_the_prompts_learn_on(pair: Prepared, tmp_path: Path) -> None:
+    method, batch = rebq(pair, head="gaussian"), rows_of(pair)
+    assert torch.equal(method(batch).scores, method.classifier(method.features(batch)))
+    tiny.close(method, pair)
+    said = method(batch).scores
+    assert torch.equal(said, method.scores(method.features(batch)))
+    assert float((said.argmax(dim=1) == batch.target).float().mean()) > 0.9, "rows that were counted"
+    method.open_session(wider(pair, 2))
+    assert len(method.stages()) == 1 and method(batch).scores.shape[1] == 5
+    assert reached(method, [losses(method, replace_target(batch, 3))["task"]]) >= {"classifier"}
+    assert not method.stages()[0].learns, "with everything that may learn"
+
+
+def test_gaussian_classes_of_labels_and_not_of_a_number() -> None:
+    data = tiny.prepared(target=tiny.TARGETS[1], names=PAIR)
+    method, batch = rebq(data, head="gaussian"), rows_of(data)
+    tiny.close(method, data)
+    right = (method(batch).scores > 0) == (batch.target > 0.5)  # type: ignore[operator]
+    assert float(right.float().mean()) > 0.8
+    with pytest.raises(UserError, match="head gaussian: a number has no classes"):
+        rebq(tiny.prepared(target=tiny.TARGETS[2], names=PAIR), head="gaussian")
+
+
+# --- standardised queries
+
+
+def begun(data: Prepared, *sessions: Batch, **options: Any) -> RebQ:
+    method = rebq(data, queries="standardised", **options)
+    for batch in sessions:
+        method.begin_session(lambda batch=batch: iter([batch]))  # type: ignore[misc]
+    return method
+
+
+def test_the_first_session_alone_says_what_queries_are_measured_by(pair: Prepared) -> None:
+    batch = rows_of(pair)
+    some = batch.select(torch.arange(len(batch)) % 2 == 0, pair.names)
+    first, both = begun(pair, some), begun(pair, some, batch)
+    assert all(torch.equal(one, both.learned()[name]) for name, one in first.learned().items())
+    asking = first._asking(first.reader.queries(some))
+    for m in range(len(pair.names)):
+        known = asking[some.presence[:, m], m]
+        torch.testing.assert_close(known.mean(dim=0), torch.zeros(DEEP.width), rtol=0, atol=1e-3)
+
+
+@torch.no_grad()
+def test_standardised_queries_do_not_all_ask_alike(pair: Prepared) -> None:
+    batch = rows_of(pair)
+    alike = []
+    for method in (rebq(pair), begun(pair, batch)):
+        weights = method.memory.weights(method._asking(method.reader.queries(batch))[batch.presence])
+        alike.append(float((weights.mean(dim=1).abs() / weights.abs().mean(dim=1)).mean()))
+    assert alike[1] < 0.7 * alike[0]
+    assert not torch.equal(begun(pair, batch)(batch).scores, rebq(pair)(batch).scores)
+
+
+def test_standardised_queries_come_back_from_what_was_learned(pair: Prepared) -> None:
+    batch = rows_of(pair)
+    method, again = begun(pair, batch), rebq(pair, queries="standardised")
+    again.restore(method.learned())
+    assert torch.equal(again(batch).scores, method(batch).scores)

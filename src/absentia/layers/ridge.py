@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from absentia.data.target import TargetCodec
+from absentia.layers.random_features import RandomFeatures
 
 __all__ = ["Ridge", "columns_of", "scores_of"]
 
-SEED = 2307_02251  # the projection is part of the method, the same in every run
 PENALTIES = 10.0 ** torch.arange(4, -8.01, -0.5, dtype=torch.float64)  # in mean eigenvalues of the Gram matrix
 MOST_FREEDOM = 0.9  # degrees of freedom per row beyond which a penalty is too small to be judged
 SHARPNESS = 20.0  # an estimate of a share is taken at its word from about 1 / SHARPNESS upwards
@@ -32,17 +32,14 @@ class Ridge(nn.Module):
 
     def __init__(self, *, width: int, outputs: int, size: int = 0, penalty: float | None = None) -> None:
         super().__init__()
-        self.penalty, wide = penalty, size or width
-        draw = torch.Generator().manual_seed(SEED)
-        projection = torch.randn(width, size, generator=draw) / width**0.5 if size else None
-        self.register_buffer("projection", projection, persistent=False)
+        self.penalty, self.widened = penalty, RandomFeatures(width=width, size=size)
+        wide = self.widened.size
         sums = {"count": (), "count_squared": (), "squares": (), "total": (wide,), "gram": (wide, wide)}
         by_output = {"sums": (wide, outputs), "means": (outputs,)}
         for name, shape in (sums | by_output).items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("weight", torch.zeros(wide, outputs, dtype=torch.float64))
         self.register_buffer("bias", torch.zeros(outputs, dtype=torch.float64))
-        self.projection: Tensor | None
         self.count: Tensor
         self.count_squared: Tensor
         self.squares: Tensor
@@ -55,11 +52,8 @@ class Ridge(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         wide = self.widened(features).to(self.weight)  # in float64, as large weights cancel each other
-        return (wide @ self.weight + self.bias).float()
-
-    def widened(self, features: Tensor) -> Tensor:
-        """(B, D) -> (B, F): ReLU of the random projection."""
-        return features if self.projection is None else F.relu(features @ self.projection.to(features))
+        estimates: Tensor = wide @ self.weight + self.bias
+        return estimates.float()
 
     def grow(self, outputs: int) -> None:
         """Room for more outputs; they are 0 until rows of theirs arrive."""

@@ -86,6 +86,7 @@ def learn_session(
     if not len(arrived.rows("train")):
         raise UserError(f"session {number} ({arrived.name}): no row is for training and has a target")
     session = _later(folder, config, number, arrived) if number else _first(folder, config, arrived)
+    session.method.begin_session(partial(rows_to_close, session.train))
     position = _trained(own, config, session, listener)
     session.method.close_session(partial(rows_to_close, session.train))
     session = replace(session, notes=[*session.notes, *_checked(session, arrived, config)])

@@ -198,6 +198,9 @@ class Method(nn.Module, ABC):
         """
         return None
 
+    def begin_session(self, batches: Batches) -> None:
+        """A session's training is about to begin, or goes on after a kill: compute what its rows have to say before."""
+
     def close_session(self, batches: Batches) -> None:
         """A session's training has ended: compute what needs all its rows once more (means, Fisher information)."""
 

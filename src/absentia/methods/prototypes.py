@@ -2,6 +2,7 @@
 
 head "mean": nearest class mean by cosine. head "ridge": ridge regression on a random projection of the features
 (RanPAC, McDonnell et al., NeurIPS 2023, arXiv 2307.02251, its eq. 4-6, without the adapter of the first session).
+head "gaussian": Gaussian classes of one covariance on the same random features.
 Sessions in any order, or all at once, give the same answers.
 """
 
@@ -18,6 +19,7 @@ from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
 from absentia.errors import UserError
 from absentia.layers.class_means import ClassMeans
+from absentia.layers.gaussian import Gaussian
 from absentia.layers.ridge import Ridge, columns_of, scores_of
 from absentia.layers.subsets import weighted_parts
 from absentia.methods.base import Batches, Output, Parts, Stage
@@ -26,20 +28,21 @@ from absentia.methods.settings import at_least, between, one_of
 
 __all__ = ["Prototypes"]
 
-HEADS = ("mean", "ridge")
+HEADS = ("mean", "ridge", "gaussian")
 SHARPNESS = 5.0  # cosines to scores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Args:
-    head: ridge (ridge regression on random features) or mean (nearest class mean; not for a number).
+    head: ridge (ridge regression on random features), gaussian (Gaussian classes of one covariance on these; not for a
+        number) or mean (nearest class mean; not for a number).
     patterns: whether each row also counts with every part of what it has, so that absent modalities are served.
-    projected: random features of the ridge; 0 takes the backbone's as they are.
+    projected: random features of ridge and gaussian; 0 takes the backbone's as they are.
     penalty: of the ridge, in mean eigenvalues of the Gram matrix; none chooses it by generalised cross-validation.
     """
 
-    head: Literal["mean", "ridge"] = "ridge"
+    head: Literal["mean", "ridge", "gaussian"] = "ridge"
     patterns: bool = True
     projected: int = 1000
     penalty: float | None = None
@@ -61,14 +64,16 @@ class Prototypes(Reading):
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)
         width, outputs = self.backbone.width, parts.codec.target.size
-        if self.options.head == "mean" and parts.codec.target.kind == "number":
-            raise UserError("options.head mean: a number has no classes; say ridge")
-        self.head: Ridge | ClassMeans
-        if self.options.head == "mean":
+        head, size, kind = self.options.head, self.options.projected, parts.codec.target.kind
+        if head != "ridge" and kind == "number":
+            raise UserError(f"options.head {head}: a number has no classes; say ridge")
+        self.head: Ridge | ClassMeans | Gaussian
+        if head == "mean":
             self.head = ClassMeans(width=width, outputs=outputs)
+        elif head == "gaussian":
+            self.head = Gaussian(width=width, outputs=outputs, size=size, labels=kind == "labels")
         else:
-            size, penalty = self.options.projected, self.options.penalty
-            self.head = Ridge(width=width, outputs=outputs, size=size, penalty=penalty)
+            self.head = Ridge(width=width, outputs=outputs, size=size, penalty=self.options.penalty)
 
     def stages(self) -> Sequence[Stage]:
         return []
@@ -88,7 +93,7 @@ class Prototypes(Reading):
             columns = columns_of(batch.target, self.parts.codec)
             for features, rows, weight in self._shown(batch):
                 self.head.add(features, columns[rows], weight)
-        if isinstance(self.head, Ridge):
+        if not isinstance(self.head, ClassMeans):
             self.head.solve()
 
     def answer(self, batch: Batch) -> Output:
@@ -98,12 +103,14 @@ class Prototypes(Reading):
     def _scores(self, batch: Batch) -> Tensor:
         """(B, K)"""
         features = self.features(batch)
+        said: Tensor = self.head(features)
         if isinstance(self.head, Ridge):
-            return scores_of(self.head(features), self.parts.codec)
-        near: Tensor = self.head(features)
+            return scores_of(said, self.parts.codec)
+        if isinstance(self.head, Gaussian):
+            return said
         if self.parts.codec.target.kind == "labels":
-            near = near - self.head.against(features)
-        return SHARPNESS * near
+            said = said - self.head.against(features)
+        return SHARPNESS * said
 
     def _shown(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Features (n, D) of some rows, bool (B,), as they are or as a part of that, and their weights (n,)."""

@@ -23,9 +23,11 @@ from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
 from absentia.errors import UserError
 from absentia.layers.classifier import Classifier, session_loss
+from absentia.layers.gaussian import Gaussian
 from absentia.layers.naming import module_key
 from absentia.layers.pools import ComponentPool
 from absentia.layers.ridge import Ridge, columns_of, scores_of
+from absentia.layers.standard import Standard
 from absentia.layers.subsets import hidden_parts, weighted_parts
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
 from absentia.methods.rebq_options import RebQOptions
@@ -60,13 +62,14 @@ class RebQ(Method):
         if self.options.prompts:
             self.memory = self._pool()
             self.pools = nn.ModuleDict({module_key(name): self._pool() for name in parts.names})
-        if self.options.head == "ridge":
-            size, outputs = self.options.projected, parts.codec.target.size
-            self.ridge = Ridge(width=self.backbone.width, outputs=outputs, size=size)
+        self.head = self._head()
+        standard = Standard(count=len(parts.names), width=self.backbone.width)
+        self.standard = standard if self.options.queries == "standardised" else None
 
     def stages(self) -> Sequence[Stage]:
-        """One in every session; none once a ridge has begun to count rows."""
-        return [] if self._counts else super().stages()
+        """One in every session; none once rows are counted and nothing that is counted would change any more."""
+        still = self.options.head == "ridge" or self.options.variant == "released" or not self.options.prompts
+        return [] if self._counted and still else super().stages()
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         if not self.options.prompts:
@@ -86,8 +89,7 @@ class RebQ(Method):
 
     def answer(self, batch: Batch) -> Output:
         outputs, queries = self._outputs(batch)
-        read = self._read(outputs)
-        scores = scores_of(self.ridge(read), self.parts.codec) if self._counts else self.classifier(read)
+        scores = self.scores(self._read(outputs))
         return Output(
             scores=scores,
             uncertainty=scores[:, 0],
@@ -98,16 +100,24 @@ class RebQ(Method):
     def open_session(self, codec: TargetCodec, taught: Sequence[str] | None = None) -> None:
         """Another session: its classes and its components join those that were learned, which stand still."""
         super().open_session(codec, taught)
+        if self.head is not None:
+            self.head.grow(codec.target.size)
         if self.options.head == "ridge":
-            self.ridge.grow(codec.target.size)
             return
         for pool in self._all_pools():
             pool.open_session(dead=self.options.variant == "released")
 
     @torch.no_grad()
+    def begin_session(self, batches: Batches) -> None:
+        """Measure the queries of the first session's rows, where they are to be standardised."""
+        if self.standard is not None and not self.standard.count.any():
+            for batch in batches():
+                self.standard.add(self.reader.queries(batch), batch.presence)
+
+    @torch.no_grad()
     def close_session(self, batches: Batches) -> None:
-        """Count the session's rows, and every part of what they have, for the ridge."""
-        if self.options.head != "ridge":
+        """Count the session's rows, and every part of what they have, where the head adds up."""
+        if self.head is None:
             return
         for batch in batches():
             assert batch.target is not None
@@ -116,8 +126,18 @@ class RebQ(Method):
                 rows = weight > 0
                 if rows.any():
                     part = batch.restrict(shown, self.parts.names).select(rows, self.parts.names)
-                    self.ridge.add(self._read(self._outputs(part)[0]), columns[rows], weight[rows])
-        self.ridge.solve()
+                    self.head.add(self.features(part), columns[rows], weight[rows])
+        self.head.solve()
+
+    def features(self, batch: Batch) -> Tensor:
+        """(B, D): what the head reads of each row."""
+        return self._read(self._outputs(batch)[0])
+
+    def scores(self, read: Tensor) -> Tensor:
+        """What the head reads (B, D) to scores (B, K)."""
+        head = self.head if self._counted else None
+        scores: Tensor = self.classifier(read) if head is None else head(read)
+        return scores_of(scores, self.parts.codec) if isinstance(head, Ridge) else scores
 
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
         """A row is read for its queries and for its answer, and once between if it lacks something."""
@@ -152,17 +172,28 @@ class RebQ(Method):
         """How much the queries of what is present draw on each session's components, (S,) for each pool."""
         if not self.options.prompts or not len(batch):
             return {}
-        queries = self.reader.queries(batch)
+        queries = self._asking(self.reader.queries(batch))
         out = {"memory": self.memory.shares(self.memory.weights(queries[batch.presence]))}
         for name, own in self._by_modality(queries, batch.presence).items():
             pool = self._pool_of(name)
             out[name] = pool.shares(pool.weights(own))
         return out
 
+    def _head(self) -> Ridge | Gaussian | None:
+        """What answers instead of the linear classifier once it has counted rows."""
+        width, size, target = self.backbone.width, self.options.projected, self.parts.codec.target
+        if self.options.head == "ridge":
+            return Ridge(width=width, outputs=target.size, size=size)
+        if self.options.head == "linear":
+            return None
+        if target.kind == "number":
+            raise UserError("options.head gaussian: a number has no classes; say ridge")
+        return Gaussian(width=width, outputs=target.size, size=size, labels=target.kind == "labels")
+
     @property
-    def _counts(self) -> bool:
-        """Whether it is the ridge that answers."""
-        return self.options.head == "ridge" and float(self.ridge.count) > 0
+    def _counted(self) -> bool:
+        """Whether rows have been counted."""
+        return self.head is not None and float(self.head.count) > 0
 
     def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """(B, M, D) each: the [CLS] outputs that are read, and the queries that fetched the prompts before them."""
@@ -196,7 +227,7 @@ class RebQ(Method):
         if not len(asked.rows):
             return asked.queries
         row, m = asked.shown.nonzero(as_tuple=True)
-        each = self.memory.weights(asked.queries[row, m])  # (L, pairs, K)
+        each = self.memory.weights(self._asking(asked.queries)[row, m])  # (L, pairs, K)
         summed = each.new_zeros(len(each), len(asked.rows), each.shape[2]).index_add(1, row, each)
         return tokens.run(asked.rows, asked.shown, Prompts(inserted=self.memory.mix(summed)))
 
@@ -217,6 +248,7 @@ class RebQ(Method):
 
     def _answered(self, tokens: Laid, batch: Batch, queries: Tensor) -> Tensor:
         """(B, M, D): the [CLS] outputs behind the prefixes that queries (B, M, D) fetch."""
+        queries = self._asking(queries)
         fetched = [self._pool_of(name)(queries[:, m]).chunk(2, dim=2) for m, name in enumerate(self.parts.names)]
         keys, values = (torch.cat(half, dim=2) for half in zip(*fetched, strict=True))
         everyone = torch.arange(len(batch), device=batch.presence.device)
@@ -231,6 +263,11 @@ class RebQ(Method):
         return session_loss(self.classifier(self._read(outputs)), batch.target, self.parts.codec, self.taught)
 
     # Pools
+
+    def _asking(self, queries: Tensor) -> Tensor:
+        """Queries (B, M, D) as the pools are asked with them."""
+        asking: Tensor = queries if self.standard is None else self.standard(queries)
+        return asking
 
     def _pool(self) -> ComponentPool:
         options, depth = self.options, len(self.backbone.transformer.blocks)

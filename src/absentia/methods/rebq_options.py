@@ -30,11 +30,14 @@ class RebQOptions:
         orthogonal: weight of CODA-Prompt's penalty on components that resemble each other.
         selection: how components are weighed, all by their cosines, by the softmax of these, or the top ones alone.
         top: how many `selection` top keeps.
+        queries: raw asks the pools with [CLS] outputs as they are, standardised with each channel centred and scaled by
+            what the first session's training rows have there, so that rows of one session do not all ask alike.
         prompts: false reads the frozen backbone without any prompt; only the classifier learns.
         head: linear learns with the prompts in every session. With ridge the prompts learn in the first session and
             then stand still; ridge regression on what they make of each row, and of every part of what it has, answers
-            from sums that add up over sessions (RanPAC, arXiv 2307.02251).
-        projected: random features of the ridge; 0 takes the outputs as they are.
+            from sums that add up over sessions (RanPAC, arXiv 2307.02251). With gaussian the prompts learn as with
+            linear, and Gaussian classes of one covariance, counted as for the ridge, answer.
+        projected: random features of ridge and gaussian; 0 takes the outputs as they are.
     """
 
     variant: Literal["intended", "released"] = "intended"
@@ -48,15 +51,17 @@ class RebQOptions:
     orthogonal: float = 0.0
     selection: Selection = "all"
     top: int = 5
+    queries: Literal["raw", "standardised"] = "raw"
     prompts: bool = True
-    head: Literal["linear", "ridge"] = "linear"
+    head: Literal["linear", "ridge", "gaussian"] = "linear"
     projected: int = 1000
 
     def __post_init__(self) -> None:
         one_of("variant", self.variant, ("intended", "released"))
         one_of("absent", self.absent, ("nothing", "placeholder"))
+        one_of("queries", self.queries, ("raw", "standardised"))
         one_of("reads", self.reads, ("mean", "first"))
-        one_of("head", self.head, ("linear", "ridge"))
+        one_of("head", self.head, ("linear", "ridge", "gaussian"))
         at_least("projected", self.projected, 0)
         one_of("selection", self.selection, SELECTIONS)
         for name in ("components", "length", "top"):
