@@ -59,6 +59,10 @@ class Fitted:
     backbone: Pretrained | None = None
     cache: bool = True
 
+    def cached(self, cache: bool) -> Fitted:
+        """The same with or without the cache."""
+        return self if self.cache == cache else replace(self, cache=cache)
+
     def caches(self) -> dict[str, CellCache]:
         """Where features of cells are kept, by modality."""
         stores = {name: encoder.store for name, encoder in self.encoders.items()} if self.cache else {}
@@ -156,7 +160,7 @@ def prepare(
     schema, presence, notes = _learnable(schema, presence, seen, known)
     notes = [*table.notes, *notes, *_notes_on(known, presence, seen, splits)]
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
-    fitted = replace(fitted or _fit(table, schema, train, presence[train], seen, backbone), cache=cache)
+    fitted = (fitted or _fit(table, schema, train, presence[train], seen, backbone)).cached(cache)
     rows = {}
     for name in splits:
         index = np.flatnonzero((seen.split == name) & known)

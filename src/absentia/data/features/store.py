@@ -47,6 +47,11 @@ class FeatureStore:
         return FeatureStore, (self.folder, self.about)
 
     @property
+    def stuck(self) -> str | None:
+        """Why nothing can be kept, where that is so."""
+        return self._trouble.get("writing")
+
+    @property
     def notes(self) -> list[str]:
         """Remarks for people on what is damaged and what could not be read or kept."""
         damaged = f"{self._damaged} features kept in {self.folder} are damaged; where needed they were computed again."
@@ -67,7 +72,7 @@ class FeatureStore:
     def keep(self, key: bytes, features: Array) -> None:
         """Append features; after a first failure nothing more is tried."""
         with self._lock:
-            if "writing" in self._trouble or key in self._index():
+            if self.stuck or key in self._index():
                 return
             try:
                 writer = self._own()
