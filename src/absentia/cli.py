@@ -11,7 +11,7 @@ from jsonargparse import ArgumentError, Namespace
 
 from absentia.config import RunConfig, config_from
 from absentia.errors import UserError
-from absentia.flags import explained, parser_of_all, underscored
+from absentia.flags import classes_of, explained, modalities_of, parser_of_all, underscored
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,13 +48,13 @@ def train(asked: Namespace) -> None:
     if resume and given["table"] is None:
         config = _config_of(out)
     else:
-        config = config_from(RunConfig, _required_table(given) | {"modality": _modalities(given["modality"])})
+        config = config_from(RunConfig, _required_table(given) | {"modality": modalities_of(given["modality"])})
     _run(config, out or _fresh(Path(config.table).stem), resume=resume)
 
 
 def pretrain(asked: Namespace) -> None:
     """The command `pretrain`."""
-    from absentia.pretrain import pretrain_run
+    from absentia.pretrain import described, pretrain_run
     from absentia.watch import LossWatcher
 
     given = _plain(asked)
@@ -62,11 +62,11 @@ def pretrain(asked: Namespace) -> None:
     if resume and given["table"] is None:
         config = _config_of(out)
     else:
-        config = config_from(RunConfig, _required_table(given) | {"modality": _modalities(given["modality"])})
+        config = config_from(RunConfig, _required_table(given) | {"modality": modalities_of(given["modality"])})
     console = _console()
     with LossWatcher(console) as watcher:
         made = pretrain_run(config, out, resume=resume, watcher=watcher)
-    for line in _about_backbone(made):
+    for line in described(made):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"The backbone is in {out}; use it with --model.backbone {out}", highlight=False, soft_wrap=True)
 
@@ -92,7 +92,7 @@ def learn(asked: Namespace) -> None:
 
     given = _plain(asked)
     out, session = given.pop("run"), given.pop("session")
-    given |= {"modality": _modalities(given["modality"]), "classes": _listed(given["classes"])}
+    given |= {"modality": modalities_of(given["modality"]), "classes": classes_of(given["classes"])}
     config = settings_of(StreamFolder(out), given)
     console = _console()
     with TerminalWatcher(console) as watcher:
@@ -144,14 +144,16 @@ def evaluate(asked: Namespace) -> None:
     from absentia.jobs import evaluate_run, own_table
     from absentia.learn.run import load_run
 
-    run = load_run(asked.run)
+    run = load_run(asked.run).cached(asked.cache)
     plan = MaskPlan.load(asked.plan) if asked.plan else None
     table, part = asked.table, asked.part
     if table is None:
         table, plan = own_table(run, plan)
         part = part or "report"
     report = evaluate_run(run, table, patterns=asked.patterns, on_bad=asked.on_bad, part=part, plan=plan)
-    _console().print(PatternTable(report))
+    console = _console()
+    _say(console, run.fitted.cache_notes())
+    console.print(PatternTable(report))
     if asked.out:
         run.folder.write_text(Path(asked.out), json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
@@ -161,7 +163,7 @@ def predict(asked: Namespace) -> None:
     from absentia.learn.run import load_run
     from absentia.predict import predict_run
 
-    run = load_run(asked.run)
+    run = load_run(asked.run).cached(asked.cache)
     console = _console(stderr=True)
     with console.status("predicting") as status:
         done = predict_run(
@@ -172,6 +174,7 @@ def predict(asked: Namespace) -> None:
             absent=asked.absent,
             advance=lambda rows: status.update(f"predicting, {rows:,} rows"),
         )
+    _say(console, run.fitted.cache_notes())
     console.print(f"{done.rows:,} rows answered in {asked.out}", highlight=False)
     if done.bad:
         skipped = f"; {done.skipped:,} rows skipped" if done.skipped else ""
@@ -193,6 +196,30 @@ def inspect(asked: Namespace) -> None:
     if asked.save:
         Path(asked.save).write_text(yaml.safe_dump(_as_settings(schema), sort_keys=False), encoding="utf-8")
         console.print(f"the schema is in {asked.save}; use it with --config {asked.save}", highlight=False)
+
+
+def embed(asked: Namespace) -> None:
+    """The command `embed`."""
+    from absentia.data.absence import MaskPlan
+    from absentia.embed import embed_table
+
+    console = _console()
+    table, schema = _table_and_schema(asked, console, need_target=False)
+    with console.status("embedding") as status:
+        done = embed_table(
+            *(table, schema),
+            source=_required_table(_plain(asked))["table"],
+            plan=MaskPlan.load(asked.plan) if asked.plan else None,
+            on_bad=asked.on_bad,
+            workers=asked.workers,
+            advance=lambda rows, total: status.update(f"embedding, {rows:,} of {total:,} rows"),
+        )
+    _say(console, done.notes)
+    for name, count in done.computed.items():
+        console.print(f"{name}: {count:,} cells computed, {done.found[name]:,} found", highlight=False, markup=False)
+    if done.bad:
+        _say(console, [f"{len(done.bad):,} cells could not be read; first: {done.bad[0]}"])
+    console.print(f"features of {done.rows:,} rows are in {done.folder}", highlight=False, soft_wrap=True)
 
 
 def mask(asked: Namespace) -> None:
@@ -238,6 +265,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "inspect": inspect,
+    "embed": embed,
     "mask": mask,
     "compare": compare,
     "demo": demo,
@@ -277,20 +305,6 @@ def _show_stream(console: Console, report: dict[str, Any], out: str) -> None:
     console.print(f"The stream is in {out}; open {Path(out) / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _about_backbone(made: dict[str, Any]) -> list[str]:
-    """What a backbone saw, in words."""
-    saw, model = made["saw"], made["model"]
-    rows = " and ".join(f"{count:,} {split}" for split, count in saw["rows"].items())
-    patterns = ", ".join(f"{count:,} {pattern}" for pattern, count in list(saw["presence"].items())[:8])
-    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in saw["validation"].items())
-    return [
-        f"A backbone of width {model['width']} and depth {model['depth']} saw {saw['table']}: {rows} rows",
-        f"  of the train rows {patterns}",
-        f"  {saw['steps']:,} of {saw['steps_made']:,} steps, seed {saw['seed']}, target {saw['target'] or 'none'}",
-        f"  losses on held-out rows: {losses or 'there are none'}",
-    ]
-
-
 def _table_and_schema(
     asked: Namespace, console: Console, *, need_target: bool, streaming: bool = False
 ) -> tuple[Table, Schema]:
@@ -300,14 +314,15 @@ def _table_and_schema(
     given = _required_table(_plain(asked))
     table = open_source(given["table"], streaming=streaming)
     roles = {key: given[key] for key in ("table", "target", "id", "split")}
-    config = RunConfig(modality=_modalities(given["modality"]), **roles)
+    config = RunConfig(modality=modalities_of(given["modality"]), **roles)
 
-    def say(line: str) -> None:
-        console.print(f"· {line}", highlight=False, markup=False)
+    _say(console, table.notes)
+    return table, declared_schema(config, table, lambda line: _say(console, [line]), need_target=need_target)
 
-    for note in table.notes:
-        say(note)
-    return table, declared_schema(config, table, say, need_target=need_target)
+
+def _say(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        console.print(f"· {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _as_settings(schema: Schema) -> dict[str, Any]:
@@ -319,26 +334,6 @@ def _as_settings(schema: Schema) -> dict[str, Any]:
         "id": schema.id,
         "split": schema.split,
     }
-
-
-def _modalities(given: Any) -> dict[str, Any]:
-    """Flags, or a mapping from YAML, as a mapping from names."""
-    if isinstance(given, dict):
-        return given
-    out = {}
-    for flag in given:
-        name, sign, options = str(flag).partition("=")
-        if not sign:
-            raise UserError(f"--modality {flag!r}: expected NAME=KIND[:ENCODER][@COLUMN,...], for example poster=image")
-        if name in out:
-            raise UserError(f"--modality {name!r} is declared twice")
-        out[name] = options
-    return out
-
-
-def _listed(given: Any) -> list[list[str]]:
-    """The classes of each session, from flags ("a,b") or from YAML (lists)."""
-    return [block if isinstance(block, list) else [c.strip() for c in str(block).split(",")] for block in given]
 
 
 def _plain(asked: Namespace) -> dict[str, Any]:

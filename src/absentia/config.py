@@ -114,6 +114,7 @@ class RunConfig:
         on_bad: what becomes of cells that cannot be read: error, absent or skip.
         seed: of everything that is drawn.
         reference: whether `ignore` is trained beside the method, with the same budget.
+        cache: whether what frozen encoders make of cells is kept on disk, for other runs to find.
         patterns: patterns to evaluate, such as image+text; empty means all (or those seen, above 8 modalities).
         model: the backbone.
         training: the loop.
@@ -130,6 +131,7 @@ class RunConfig:
     on_bad: str = "error"
     seed: int = 0
     reference: bool = True
+    cache: bool = True
     patterns: list[str] = field(default_factory=list)
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)

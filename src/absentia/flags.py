@@ -10,9 +10,9 @@ from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-d
 
 from absentia import __version__
 from absentia.config import Model, Training
-from absentia.errors import nearest
+from absentia.errors import UserError, nearest
 
-__all__ = ["explained", "parser_of_all", "underscored"]
+__all__ = ["classes_of", "explained", "modalities_of", "parser_of_all", "underscored"]
 
 ON_BAD = "what becomes of cells that cannot be read: error, absent or skip"
 
@@ -43,6 +43,7 @@ def _train(parser: ArgumentParser) -> None:
     parser.add_argument("--options", type=dict[str, Any], default={}, help="the method's own, --options.NAME VALUE")
     parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
     _add_run(parser)
+    _add_cache(parser)
     parser.add_argument("--reference", type=bool, default=True, help="also train `ignore`, with the same budget")
     parser.add_argument("--patterns", type=list[str], default=[], help="patterns to score, as [image,image+text]")
     parser.add_class_arguments(Model, "model")
@@ -64,6 +65,7 @@ def _learn(parser: ArgumentParser) -> None:
     parser.add_argument("--options", type=dict[str, Any], default={}, help="the method's own, --options.NAME VALUE")
     parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
     parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
+    _add_cache(parser)
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--patterns", type=list[str], default=[], help="patterns to score, as [image,image+text]")
     parser.add_class_arguments(Model, "model")
@@ -80,6 +82,7 @@ def _pretrain(parser: ArgumentParser) -> None:
         "--options", type=dict[str, Any], default={}, help="of the objectives: --options.share, whole, keep and weights"
     )
     parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
+    _add_cache(parser)
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--out", type=str, required=True, help="folder for the backbone")
     parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with what is in --out")
@@ -118,6 +121,7 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--part", type=str | None, help="rows to score: train, val, test or all")
     parser.add_argument("--plan", type=str | None, help="mask plan that hides modalities of these rows first")
     parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
+    _add_cache(parser)
     parser.add_argument("--out", type=str | None, help="JSON file for the scores")
 
 
@@ -128,6 +132,7 @@ def _predict(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, required=True, help="file for the answers, .parquet or .csv")
     parser.add_argument("--absent", nargs="+", default=[], help="modalities to leave out, even if the table has them")
     parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
+    _add_cache(parser)
 
 
 def _inspect(parser: ArgumentParser) -> None:
@@ -136,6 +141,16 @@ def _inspect(parser: ArgumentParser) -> None:
     _add_config(parser)
     _add_schema(parser)
     parser.add_argument("--save", type=str | None, help="YAML file for the schema, to be read by --config")
+
+
+def _embed(parser: ArgumentParser) -> None:
+    """Compute what frozen encoders make of a table, ahead of every run that uses them."""
+    parser.add_argument("table", type=str | None, nargs="?", help="file, folder or hub name of the table")
+    _add_config(parser)
+    _add_schema(parser)
+    parser.add_argument("--plan", type=str | None, help="mask plan; what it hides is not computed")
+    parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with one thread")
 
 
 def _mask(parser: ArgumentParser) -> None:
@@ -191,6 +206,10 @@ def _add_schema(parser: ArgumentParser) -> None:
     parser.add_argument("--split", type=str | None, help="column with train, val and test")
 
 
+def _add_cache(parser: ArgumentParser) -> None:
+    parser.add_argument("--cache", type=bool, default=True, help="whether features of frozen encoders are kept on disk")
+
+
 def _add_run(parser: ArgumentParser) -> None:
     parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
@@ -207,10 +226,31 @@ BUILDERS: dict[str, Callable[[ArgumentParser], None]] = {
     "evaluate": _evaluate,
     "predict": _predict,
     "inspect": _inspect,
+    "embed": _embed,
     "mask": _mask,
     "compare": _compare,
     "demo": _demo,
 }
+
+
+def modalities_of(given: Any) -> dict[str, Any]:
+    """Flags, or a mapping from YAML, as a mapping from names."""
+    if isinstance(given, dict):
+        return given
+    out = {}
+    for flag in given:
+        name, sign, options = str(flag).partition("=")
+        if not sign:
+            raise UserError(f"--modality {flag!r}: expected NAME=KIND[:ENCODER][@COLUMN,...], for example poster=image")
+        if name in out:
+            raise UserError(f"--modality {name!r} is declared twice")
+        out[name] = options
+    return out
+
+
+def classes_of(given: Any) -> list[list[str]]:
+    """The classes of each session, from flags ("a,b") or from YAML (lists)."""
+    return [block if isinstance(block, list) else [c.strip() for c in str(block).split(",")] for block in given]
 
 
 def underscored(word: str) -> str:

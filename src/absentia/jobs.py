@@ -108,7 +108,14 @@ def train_run(
     on_bad: OnBad = config.on_bad  # type: ignore[assignment]
     backbone = open_backbone(config.model.backbone) if config.model.backbone and not known else None
     data = prepare(
-        *(table, schema), plan=plan, on_bad=on_bad, advance=watcher.reading, seen=seen, fitted=known, backbone=backbone
+        *(table, schema),
+        plan=plan,
+        on_bad=on_bad,
+        advance=watcher.reading,
+        seen=seen,
+        fitted=known,
+        backbone=backbone,
+        cache=config.cache,
     )
     for note in data.notes:
         watcher.say(note)

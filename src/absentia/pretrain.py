@@ -30,7 +30,7 @@ from absentia.learn.prepare import Prepared, prepare, survey
 from absentia.methods.base import Method, Stage
 from absentia.methods.pretraining import Pretraining
 
-__all__ = ["pretrain_run", "validate_losses"]
+__all__ = ["described", "pretrain_run", "validate_losses"]
 
 SPLITS = ("train", "val")  # the test rows stay unseen, here too
 AT_ONCE = 256
@@ -68,7 +68,14 @@ def pretrain_run(
     known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
     on_bad: OnBad = config.on_bad  # type: ignore[assignment]
     data = prepare(
-        *(table, schema), plan=plan, on_bad=on_bad, advance=watcher.reading, seen=seen, fitted=known, splits=SPLITS
+        *(table, schema),
+        plan=plan,
+        on_bad=on_bad,
+        advance=watcher.reading,
+        seen=seen,
+        fitted=known,
+        splits=SPLITS,
+        cache=config.cache,
     )
     folder.write_json(folder.schema, fitted_to(data.fitted))
     method = _trained(config, data, folder, identity, watcher)
@@ -93,6 +100,20 @@ def validate_losses(method: Method, stage: Stage, *, rows: Rows) -> Validation:
             weight[name] = weight.get(name, 0) + len(batch)
     means = {name: total / weight[name] for name, total in summed.items()}
     return Validation(patterns=means, goodness=-sum(means.values()) if means else -np.inf)
+
+
+def described(made: dict[str, Any]) -> list[str]:
+    """What a backbone saw, in words."""
+    saw, model = made["saw"], made["model"]
+    rows = " and ".join(f"{count:,} {split}" for split, count in saw["rows"].items())
+    patterns = ", ".join(f"{count:,} {pattern}" for pattern, count in list(saw["presence"].items())[:8])
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in saw["validation"].items())
+    return [
+        f"A backbone of width {model['width']} and depth {model['depth']} saw {saw['table']}: {rows} rows",
+        f"  of the train rows {patterns}",
+        f"  {saw['steps']:,} of {saw['steps_made']:,} steps, seed {saw['seed']}, target {saw['target'] or 'none'}",
+        f"  losses on held-out rows: {losses or 'there are none'}",
+    ]
 
 
 def _trained(config: RunConfig, data: Prepared, folder: RunFolder, identity: str, watcher: Watcher) -> Pretraining:

@@ -23,6 +23,7 @@ from absentia.evaluate.stream_scores import score_sessions
 from absentia.evaluate.streams.page import render_stream
 from absentia.jobs import Quiet, Watcher, declared_schema
 from absentia.learn.arrived import Arrived, reopened, schema_for, test_rows
+from absentia.learn.identity import FREE
 from absentia.learn.prepare import Fitted, Survey, survey
 from absentia.learn.run import read_config
 from absentia.learn.session import learn_session, policy
@@ -140,7 +141,11 @@ class _Stream:
             self.folder.write_yaml(self.folder.config, json.loads(json.dumps(config_to(self.config))))
             return
         before = config_to(read_stream_config(self.folder))
-        free = {"patterns"} if self.config.one_table else {"patterns", "table", "plan", "sessions", "by", "classes"}
+        free = (
+            {"patterns", *FREE}
+            if self.config.one_table
+            else {"patterns", *FREE, "table", "plan", "sessions", "by", "classes"}
+        )
         changed = [k for k, v in config_to(self.config).items() if before[k] != v and k not in free]
         if changed:
             raise UserError(
@@ -210,7 +215,7 @@ class _Stream:
         """The test rows of a session under all classes so far; None where its table is not there any more."""
         if number not in self.judged:
             found = arrived.get(number) or reopened(self.folder, number)
-            rows = None if found is None else test_rows(fitted, found, policy(self.config))
+            rows = None if found is None else test_rows(fitted.cached(self.config.cache), found, policy(self.config))
             if rows is None or found is None:
                 return None
             self.judged[number] = (rows, found.cells(rows.index))

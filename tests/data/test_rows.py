@@ -19,7 +19,8 @@ from absentia.data.batch import Batch
 from absentia.data.kinds import Decoder, Kind, Series, Tabular, Text
 from absentia.data.kinds.base import pad
 from absentia.data.presence import natural_presence
-from absentia.data.rows import BLOCK, TOGETHER, OnBad, Rows, present_cells, raw_cells
+from absentia.data.reader import TOGETHER
+from absentia.data.rows import BLOCK, OnBad, Rows, present_cells, raw_cells
 from absentia.data.schema import Schema
 from absentia.errors import BadCell, UserError
 

@@ -33,6 +33,7 @@ def joined(first: Rows, second: Rows) -> Rows:
         ids=[*first.ids, *second.ids],
         target=np.concatenate([first.target, second.target]),
         transforms=first.transforms,
+        caches=first.caches,
         keep=min(first.keep, second.keep),
         root=first.root,
         bad=[*first.bad, *second.bad],

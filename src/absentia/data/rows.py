@@ -13,21 +13,20 @@ import pyarrow as pa
 import torch
 
 from absentia.data.batch import Batch, tensors
+from absentia.data.features import CellCache
 from absentia.data.kinds import Decoder, Value
 from absentia.data.kinds.base import pad
 from absentia.data.memo import Memo
+from absentia.data.reader import CellReader, Opened, Transform
 from absentia.data.schema import Schema
 from absentia.errors import BadCell, UserError
 
-__all__ = ["BadCellRecord", "OnBad", "Rows", "Transform", "present_cells", "raw_cells"]
+__all__ = ["BadCellRecord", "OnBad", "Rows", "present_cells", "raw_cells"]
 
 OnBad = Literal["error", "absent", "skip"]
-Transform = Callable[[list[Value]], list[Value]]
-"""Something that replaces decoded values, a few dozen at a time (a frozen encoder: pixels to features)."""
 Ints = npt.NDArray[np.int64]
 
 BLOCK = 256  # cells taken from the table at once
-TOGETHER = 32  # cells a transform sees at once
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Rows:
     take: gives table rows by number, undecoded.  index: the rows' numbers, int64 (N,).  presence: bool (N, M).
     target: encoded targets (N, ...) or None.  keep: bytes of decoded values that may stay in memory; what does not
     fit is decoded again whenever it is asked for.  first: number of row 0 for messages (a chunk of a larger table).
-    root: folder of the table.
+    root: folder of the table.  caches: where what `transforms` make of cells is kept from run to run.
     """
 
     take: Callable[[Ints], pa.Table]
@@ -61,6 +60,7 @@ class Rows:
     ids: list[str]
     target: npt.NDArray[Any] | None = None
     transforms: Mapping[str, Transform] = field(default_factory=dict)
+    caches: Mapping[str, CellCache] = field(default_factory=dict)
     keep: int = 2_000_000_000
     first: int = 0
     root: Path | None = None
@@ -105,6 +105,7 @@ class Rows:
             ids=[self.ids[p] for p in positions],
             target=None if self.target is None else self.target[chosen],
             transforms=self.transforms,
+            caches=self.caches,
             keep=self.keep,
             first=self.first,
             root=self.root,
@@ -142,40 +143,36 @@ class Rows:
     def _get(self, name: str, positions: Ints) -> list[Value]:
         """Values of present cells: from memory, or decoded again (they were readable once)."""
         missing = np.asarray([p for p in positions.tolist() if (name, p) not in self._values], dtype=np.int64)
-        again = {p: self._decoded_again(name, p, cell) for p, cell in self._cells(name, missing)}
-        fresh = dict(zip(again, self._transformed(name, list(again.values())), strict=True))
+        again = {p: self._opened_again(name, p, cell) for p, cell in self._cells(name, missing)}
+        fresh = dict(zip(again, self._reader(name).finish(list(again.values())), strict=True))
         return [fresh[p] if p in fresh else self._values[name, p] for p in positions.tolist()]
 
     def _read_block(self, name: str, positions: Ints, on_bad: OnBad) -> list[tuple[int, BadCellRecord]]:
         m = self.schema.names.index(name)
-        good: dict[int, Value] = {}
-        bad = []
+        good: dict[int, Opened] = {}
+        bad, reader = [], self._reader(name)
         for position, cell in self._cells(name, positions[self.presence[positions, m]]):
             try:
-                good[position] = self.decoders[name].decode(cell)
+                good[position] = reader.open(cell)
             except BadCell as error:
                 bad.append((position, self._record(name, position, error, on_bad)))
                 self.presence[position, m] = False
         self._keep(name, good)
         return bad
 
-    def _keep(self, name: str, values: dict[int, Value]) -> None:
-        if self.keep <= 0 or not values:
+    def _keep(self, name: str, opened: dict[int, Opened]) -> None:
+        if self.keep <= 0 or not opened:
             return
-        for position, value in zip(values, self._transformed(name, list(values.values())), strict=True):
+        for position, value in zip(opened, self._reader(name).finish(list(opened.values())), strict=True):
             self.keep -= sum(a.nbytes for a in value.values()) + 300  # the dictionary around it
             self._values[name, position] = value
 
-    def _transformed(self, name: str, values: list[Value]) -> list[Value]:
-        transform = self.transforms.get(name)
-        if transform is None:
-            return values
-        parts = (values[i : i + TOGETHER] for i in range(0, len(values), TOGETHER))
-        return [out for part in parts for out in transform(part)]
+    def _reader(self, name: str) -> CellReader:
+        return CellReader(self.decoders[name], self.transforms.get(name), self.caches.get(name))
 
-    def _decoded_again(self, name: str, position: int, cell: Any) -> Value:
+    def _opened_again(self, name: str, position: int, cell: Any) -> Opened:
         try:
-            return self.decoders[name].decode(cell)
+            return self._reader(name).open(cell)
         except BadCell as error:
             record = self._record(name, position, error, "error")
             raise UserError(f"{record}; it could be read at first, so the table or its files have changed") from None

@@ -50,7 +50,7 @@ def save_backbone(
         "absentia": __version__,
         "modalities": {name: kind.describe() for name, kind in fitted.schema.modalities.items()},
         "decoders": {name: decoder.state() for name, decoder in fitted.decoders.items()},
-        "encoders": {name: frozen.encoder.fingerprint() for name, frozen in fitted.encoders.items()},
+        "encoders": {name: frozen.fingerprint for name, frozen in fitted.encoders.items()},
         "model": {key: value for key, value in config_to(model).items() if key not in ("backbone", "freeze")},
         "saw": dict(saw),
     }
@@ -112,7 +112,7 @@ def known_encoders(
     """The frozen encoders; raises `UserError` for one that has changed `since` then."""
     encoders = frozen_encoders(schema, decoders)
     for name, frozen in encoders.items():
-        if frozen.encoder.fingerprint() != fingerprints.get(name):
+        if frozen.fingerprint != fingerprints.get(name):
             raise UserError(
                 f"encoder {frozen.encoder.source!r} of {name!r} has changed since {since}; "
                 "put the old one back, or train again"

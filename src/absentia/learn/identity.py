@@ -14,7 +14,9 @@ from absentia.learn.folder import RunFolder
 from absentia.learn.prepare import Survey
 from absentia.learn.run import read_config
 
-__all__ = ["identity_of"]
+__all__ = ["FREE", "identity_of"]
+
+FREE = ("cache",)  # settings that change no result, so a run may go on with others
 
 
 def identity_of(folder: RunFolder, config: RunConfig, plan: MaskPlan | None, seen: Survey, resume: bool) -> str:
@@ -22,14 +24,15 @@ def identity_of(folder: RunFolder, config: RunConfig, plan: MaskPlan | None, see
     content = json.loads(json.dumps(config_to(config)))
     if resume and folder.config.exists():
         before, now = _flat(json.loads(json.dumps(config_to(read_config(folder))))), _flat(content)
-        changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        keys = sorted((before.keys() | now.keys()) - set(FREE))
+        changed = [key for key in keys if before.get(key) != now.get(key)]
         if changed:
             raise UserError(
                 f"{folder.path} was started with another {' and '.join(changed)}; resume with the same settings, "
                 "or start in another folder"
             )
     folder.write_yaml(folder.config, content)
-    decisive = {k: v for k, v in content.items() if k not in ("patterns", "reference")}
+    decisive = {k: v for k, v in content.items() if k not in ("patterns", "reference", *FREE)}
     decisive["plan"] = plan.sha256 if plan else None
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
     for part in (repr(seen.ids), repr(seen.target), repr(seen.split.tolist())):

@@ -15,11 +15,13 @@ from torch import Tensor
 from absentia.data.absence import MaskPlan
 from absentia.data.batch import tensors
 from absentia.data.entity import entity_ids
+from absentia.data.features import CellCache
 from absentia.data.kinds import Decoder
 from absentia.data.kinds.base import pad
 from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.data.presence import natural_presence
-from absentia.data.rows import OnBad, Rows, Transform, present_cells
+from absentia.data.reader import Transform
+from absentia.data.rows import OnBad, Rows, present_cells
 from absentia.data.schema import Schema, Target
 from absentia.data.splits import SPLITS, assign_splits
 from absentia.data.table import Table
@@ -47,6 +49,7 @@ class Fitted:
 
     encoders: frozen pretrained encoders by modality; their features replace the decoded values.
     backbone: the pretrained backbone that all this came with, where there is one.
+    cache: whether features are looked for, and kept, in the folder that runs share.
     """
 
     schema: Schema
@@ -54,6 +57,23 @@ class Fitted:
     decoders: Mapping[str, Decoder]
     encoders: Mapping[str, FrozenEncoder] = field(default_factory=dict)
     backbone: Pretrained | None = None
+    cache: bool = True
+
+    def cached(self, cache: bool) -> Fitted:
+        """The same with or without the cache."""
+        return self if self.cache == cache else replace(self, cache=cache)
+
+    def caches(self) -> dict[str, CellCache]:
+        """Where features of cells are kept, by modality."""
+        stores = {name: encoder.store for name, encoder in self.encoders.items()} if self.cache else {}
+        decoders = {name: self.decoders[name] for name in stores}
+        return {
+            n: CellCache(decoder=d, store=stores[n]) for n, d in decoders.items() if isinstance(d, PretrainedDecoder)
+        }
+
+    def cache_notes(self) -> list[str]:
+        """Remarks on kept features that are damaged, and on what could not be kept."""
+        return [note for encoder in self.encoders.values() for note in encoder.store.notes] if self.cache else []
 
     def blanks(self) -> dict[str, dict[str, Tensor]]:
         """Per modality the inputs of one placeholder row."""
@@ -123,11 +143,12 @@ def prepare(
     fitted: Fitted | None = None,
     backbone: Pretrained | None = None,
     splits: Sequence[str] = SPLITS,
+    cache: bool = True,
 ) -> Prepared:
     """Everything before the first step.
 
     seen: the table's survey where the caller has it already.  fitted: what an interrupted run has fitted.
-    backbone: a pretrained one, which knows how its modalities are read.  splits: those to read.
+    backbone: a pretrained one, which knows how its modalities are read.  splits: those to read.  cache: see `Fitted`.
     A schema without a target makes every row a known one.
     """
     seen = seen or survey(table, schema)
@@ -139,7 +160,7 @@ def prepare(
     schema, presence, notes = _learnable(schema, presence, seen, known)
     notes = [*table.notes, *notes, *_notes_on(known, presence, seen, splits)]
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
-    fitted = fitted or _fit(table, schema, train, presence[train], seen, backbone)
+    fitted = (fitted or _fit(table, schema, train, presence[train], seen, backbone)).cached(cache)
     rows = {}
     for name in splits:
         index = np.flatnonzero((seen.split == name) & known)
@@ -148,7 +169,7 @@ def prepare(
         rows[name] = _read(part, on_bad, name, advance)
         if name == "train":
             _check_readable(rows[name])
-    return Prepared(fitted=fitted, rows=rows, plan=plan, notes=notes)
+    return Prepared(fitted=fitted, rows=rows, plan=plan, notes=[*notes, *fitted.cache_notes()])
 
 
 def fitted_on(
@@ -244,6 +265,7 @@ def _rows(
         presence=presence.copy(),
         ids=ids,
         transforms=transforms,
+        caches=fitted.caches(),
         root=root,
     )
 

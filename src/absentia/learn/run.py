@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class Run:
     fitted: Fitted
     method: Method
     reference: Method | None
+
+    def cached(self, cache: bool) -> Run:
+        """The same run with or without the cache of features."""
+        return replace(self, fitted=self.fitted.cached(cache))
 
     @property
     def plan_sha256(self) -> str | None:

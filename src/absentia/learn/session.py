@@ -33,6 +33,7 @@ from absentia.learn.backbones import open_backbone
 from absentia.learn.build import patterns_seen
 from absentia.learn.checkpoint import Position
 from absentia.learn.draws import number_of
+from absentia.learn.identity import FREE
 from absentia.learn.loop import Listener, Loop, Validation
 from absentia.learn.prepare import Fitted, fitted_on, rows_of
 from absentia.learn.remembered import ID, TARGET, chosen_rows, keep_rows, remembered_rows
@@ -98,6 +99,7 @@ def _first(folder: StreamFolder, config: StreamConfig, arrived: Arrived) -> _Ses
     mine = replace(arrived.seen, split=np.where(arrived.mine, arrived.seen.split, "other"))
     backbone = open_backbone(config.model.backbone) if config.model.backbone else None
     fitted, notes = fitted_on(arrived.table, arrived.schema, mine, backbone)
+    fitted = fitted.cached(config.cache)
     index = arrived.rows("train")
     train = read_rows(fitted, arrived, index, policy(config))
     setup = save_setup(
@@ -112,7 +114,7 @@ def _first(folder: StreamFolder, config: StreamConfig, arrived: Arrived) -> _Ses
         plan_sha256=arrived.plan_sha256,
     )
     taught = fitted.codec.target.classes
-    notes = [*notes, *remarks(0, taught, taught, train, arrived, settles=False)]
+    notes = [*notes, *remarks(0, taught, taught, train, arrived, settles=False), *fitted.cache_notes()]
     return _Session(
         number=0,
         method=new_method(setup, fitted),
@@ -135,7 +137,7 @@ def _later(folder: StreamFolder, config: StreamConfig, number: int, arrived: Arr
     cells = arrived.cells(index)
     known = state.fitted.codec.target.classes
     codec = state.fitted.codec.grown(cells, before=state.rows, classes=arrived.classes)
-    fitted = with_codec(state.fitted, codec)
+    fitted = with_codec(state.fitted, codec).cached(config.cache)
     own = {name for cell in cells for name in class_names(cell)} if codec.target.classes else set()
     taught: Sequence[str] = [name for name in codec.target.classes if name in own]
     train = read_rows(fitted, arrived, index, policy(config))
@@ -153,7 +155,7 @@ def _later(folder: StreamFolder, config: StreamConfig, number: int, arrived: Arr
         own=len(train),
         known=len(known),
         taught=taught,
-        notes=[*notes, *recalled],
+        notes=[*notes, *recalled, *fitted.cache_notes()],
     )
 
 
@@ -208,7 +210,7 @@ def _blind(method: Method, stage: Stage) -> Validation:
 
 
 def _identity(config: StreamConfig, session: _Session) -> str:
-    decisive = {k: v for k, v in config_to(config).items() if k not in ("patterns", "reference", "table")}
+    decisive = {k: v for k, v in config_to(config).items() if k not in ("patterns", "reference", "table", *FREE)}
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
     train = session.train
     assert train.target is not None

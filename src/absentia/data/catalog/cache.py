@@ -21,8 +21,10 @@ DIGEST = b"absentia.sha256"
 
 
 def default_folder() -> Path:
-    """`$HF_DATASETS_CACHE/absentia` where that variable is set, else `~/.cache/absentia`."""
-    datasets_cache = os.environ.get("HF_DATASETS_CACHE")
+    """`$ABSENTIA_CACHE`, else `$HF_DATASETS_CACHE/absentia` where that variable is set, else `~/.cache/absentia`."""
+    own, datasets_cache = os.environ.get("ABSENTIA_CACHE"), os.environ.get("HF_DATASETS_CACHE")
+    if own:
+        return Path(own)
     return Path(datasets_cache) / "absentia" if datasets_cache else Path.home() / ".cache" / "absentia"
 
 

@@ -19,7 +19,7 @@ from absentia.errors import BadCell, UserError
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-__all__ = ["Image", "ImageDecoder", "read_image"]
+__all__ = ["LARGEST", "Image", "ImageDecoder", "read_image"]
 
 LARGEST = 64_000_000  # pixels; a larger picture is a mistake or an attack
 SAMPLE = 64  # training images looked at to choose size and channels

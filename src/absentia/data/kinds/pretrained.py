@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ import numpy as np
 
 from absentia.data.kinds.audio import read_audio, resampled
 from absentia.data.kinds.base import Array, Decoder, Kind, Value, pad
-from absentia.data.kinds.image import read_image
+from absentia.data.kinds.image import LARGEST, read_image
 from absentia.data.kinds.text import LONG, read_text
 from absentia.errors import UserError
 
@@ -79,6 +81,15 @@ class PretrainedDecoder(Decoder):
     def state(self) -> dict[str, Any]:
         return {"pretrained": self.source, "kind": self.kind}
 
+    def preprocessing(self) -> dict[str, Any]:
+        """All that decides what becomes of a cell here, as JSON."""
+        if self.kind == "text":
+            said: dict[str, Any] = {"tokenizer": _words_of(self.processor), "max_length": self._places, "long": LONG}
+        else:
+            said = {"processor": self.processor.to_dict()}
+        limits = {"image": [SLIMMEST, LARGEST], "text": [LONGEST_TEXT], "audio": [LONGEST_SOUND, SHORTEST_SOUND]}
+        return {"kind": self.kind, "class": type(self.processor).__name__, "limits": limits[self.kind], **said}
+
     @property
     def _rate(self) -> int:
         return int(getattr(self.processor, "sampling_rate", 16_000))
@@ -142,6 +153,15 @@ def loading(source: str, part: str) -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _words_of(tokenizer: Any) -> dict[str, Any]:
+    """A tokenizer's rules and words, without the truncation and padding that the last call left in it."""
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        return {"words": tokenizer.get_vocab(), "special": tokenizer.special_tokens_map}
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    rules |= {"truncation": tokenizer.truncation_side, "padding": tokenizer.padding_side}
+    return {"sha256": hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()}
 
 
 def _looks_like_a_path(source: str) -> bool:

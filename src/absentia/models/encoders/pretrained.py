@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from absentia.data.features import FeatureStore, features_folder
 from absentia.data.kinds import Value
 from absentia.data.kinds.pretrained import PretrainedDecoder, loading
 from absentia.errors import UserError
+from absentia.models.encoders.alone import each_alone
 from absentia.models.encoders.base import Embedder
+from absentia.models.encoders.identity import digest_of, identity_of_encoder
 
 __all__ = ["FeatureEmbedder", "FrozenEncoder", "PretrainedEncoder", "TunedEmbedder"]
 
@@ -97,20 +100,33 @@ class PretrainedEncoder(nn.Module):
 
 
 class FrozenEncoder:
-    """Decoded values to one feature vector each, `{"features": float32 (1, d)}`; nothing is learned."""
+    """Decoded values to one feature vector each, `{"features": float32 (1, d)}`; nothing is learned.
+
+    Every value is encoded alone: the same bits whoever shares its batch, and in the store of features as well.
+    """
 
     def __init__(self, *, encoder: PretrainedEncoder, decoder: PretrainedDecoder) -> None:
         self.encoder, self.decoder = encoder.eval().requires_grad_(False), decoder
 
-    @torch.inference_mode()
     def __call__(self, values: list[Value]) -> list[Value]:
-        order = sorted(range(len(values)), key=lambda i: sum(a.size for a in values[i].values()))
-        features: dict[int, Value] = {}
-        for i in _alike(order, values):
-            inputs = {k: torch.from_numpy(a) for k, a in self.decoder.collate([values[j] for j in i]).items()}
-            for j, row in zip(i, self.encoder.pooled(**inputs), strict=True):
-                features[j] = {"features": row[None].numpy()}
-        return [features[i] for i in range(len(values))]
+        return each_alone(self._features, values)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, which do not change any more."""
+        return self.encoder.fingerprint()
+
+    @cached_property
+    def store(self) -> FeatureStore:
+        """Where these features are kept from run to run, and nobody else's."""
+        about = identity_of_encoder(self.encoder.model, self.fingerprint, self.decoder.preprocessing())
+        return FeatureStore(features_folder() / f"{self.decoder.kind}-{digest_of(about)[:32]}", about)
+
+    @torch.inference_mode()
+    def _features(self, value: Value) -> Value:
+        # Copies begin at multiples of 64 bytes, wherever the arrays did: where they begin can change last bits.
+        inputs = {key: torch.from_numpy(a).clone() for key, a in self.decoder.collate([value]).items()}
+        return {"features": self.encoder.pooled(**inputs).numpy()}
 
 
 class FeatureEmbedder(Embedder):
@@ -136,18 +152,6 @@ class TunedEmbedder(Embedder):
     def content(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         tokens, valid = self.encoder(**inputs)
         return self.project(tokens), valid
-
-
-def _alike(order: Sequence[int], values: Sequence[Value]) -> list[list[int]]:
-    """Neighbours in `order` with the same shapes, so that features do not depend on who shares the batch."""
-    groups: list[list[int]] = []
-    for i in order:
-        shapes = {k: a.shape for k, a in values[i].items()}
-        if groups and shapes == {k: a.shape for k, a in values[groups[-1][0]].items()}:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    return groups
 
 
 def _loaded(kind: str, source: str) -> Any:

@@ -1,0 +1,53 @@
+"""Everything that what a frozen encoder makes of a cell depends on, as JSON and as a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+__all__ = ["digest_of", "identity_of_encoder"]
+
+FORMAT = 1  # to be raised when the same encoder is made to give other features
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "soundfile", "soxr")
+NO_MATTER = ("_name_or_path", "transformers_version", "id2label", "label2id")  # of a config; labels are not features
+
+
+def identity_of_encoder(model: Any, fingerprint: str, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells an encoder's features from all others.
+
+    fingerprint: SHA-256 of its weights.  preprocessing: what becomes of a cell before.  Libraries and the processor's
+    instructions are part of it: others give other last bits.
+    """
+    config = {key: value for key, value in model.config.to_dict().items() if key not in NO_MATTER}
+    about = {
+        "format": FORMAT,
+        "model": type(model).__name__,
+        "weights": fingerprint,
+        "config": config,
+        "attention": getattr(model.config, "_attn_implementation", None),
+        "preprocessing": dict(preprocessing),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+    }
+    plain: dict[str, Any] = json.loads(
+        json.dumps(about, default=str)
+    )  # what JSON does not know counts as it is written
+    return plain
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """SHA-256 of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
