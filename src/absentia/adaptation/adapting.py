@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 from absentia.adaptation.attach import Plan, planned
 from absentia.adaptation.bank import Bank, Unknown
@@ -35,9 +35,9 @@ def adapt(
     mixing: Mixing = "auto",
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
-    types: Sequence[str | type[nn.Module]] = (),
+    types: str | type[nn.Module] | Sequence[str | type[nn.Module]] = (),
     depth: int | None = None,
-    owners: Sequence[str] = (),
+    owners: str | Sequence[str] = (),
     head: str | None = None,
     seed: int = 0,
     say: Callable[[str], Any] | None = print,
@@ -65,24 +65,33 @@ def adapt(
     say: hears what matched, what did not and why; None is silent.
     Raises `UserError` for what cannot be adapted so.
     """
+    if not isinstance(network, nn.Module) or isinstance(network, Adapted):
+        what = "is adapted already; take its .network" if isinstance(network, Adapted) else "is no torch.nn.Module"
+        raise UserError(f"the network, a {type(network).__name__}, {what}")
     names, prefixes = _names(modalities)
     chosen = kind_named(kind)
     _one_of("unknown", unknown, get_args(Unknown))
     _one_of("mixing", mixing, get_args(Mixing))
     if unknown == "compose" and not isinstance(chosen.form, Affine):
         raise UserError(f"unknown='compose' does not go with kind {chosen.name!r}, only with scales and shifts")
-    asked = parsed_all([] if chosen.composed else patterns, names)
+    asked = parsed_all([] if chosen.composed and patterns == "all" else patterns, names)
     signature = Signature(network, names, inputs or {})
-    wanted = Filter(include=_several(include), exclude=_several(exclude), types=types, depth=depth, owners=owners)
+    wanted = Filter(
+        include=_several(include),
+        exclude=_several(exclude),
+        types=_several(types),
+        depth=depth,
+        owners=_several(owners),
+    )
     bound = None if example is None else _bound(signature, example)
     plan = planned(twin_of(network), signature, prefixes, wanted, chosen, bound, head)
     bank = Bank(kind=chosen, sites=plan.sites, names=names, patterns=asked, seed=seed)
     fillers = Fillers(signature, filler)
-    net = Adapted(network, plan, bank, fillers, unknown, mixing)
     if bound is not None:
         for slots in signature.slots.values():
             for slot in slots:
-                fillers.notice(slot, slot.read(bound))
+                fillers.begin(slot, slot.read(bound))
+    net = Adapted(network, plan, bank, fillers, unknown, mixing)
     for line in _about(net, plan) if say else ():
         say(line)  # type: ignore[misc]
     return net
@@ -90,7 +99,7 @@ def adapt(
 
 def _names(modalities: Any) -> tuple[list[str], dict[str, list[str]] | None]:
     """Names and prefixes; None where the prefixes have to be found."""
-    if isinstance(modalities, str) or len(modalities) < 1:
+    if isinstance(modalities, str) or not isinstance(modalities, Collection) or len(modalities) < 1:
         raise UserError("modalities: expected names, or a mapping from names to modules, at least one")
     names = list(modalities)
     if len(set(names)) < len(names):
@@ -100,14 +109,20 @@ def _names(modalities: Any) -> tuple[list[str], dict[str, list[str]] | None]:
             raise UserError(f"modality {name!r}: a name is a word without '+'")
     if not isinstance(modalities, Mapping):
         return names, None
-    return names, {name: list(_several(prefix)) for name, prefix in modalities.items()}
+    given = {name: _several(prefix) for name, prefix in modalities.items()}
+    for name, prefixes in given.items():
+        if not all(isinstance(prefix, str) for prefix in prefixes):
+            raise UserError(f"modality {name!r}: expected names of modules, not {modalities[name]!r}")
+    return names, given
 
 
 def _bound(signature: Signature, example: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
     bound = signature.bind([], example) if isinstance(example, Mapping) else signature.bind(example, {})
     for name, slots in signature.slots.items():
-        if slots[0].read(bound) is None:
-            raise UserError(f"example: {name!r} is None; an example has everything")
+        value = slots[0].read(bound)
+        if not isinstance(value, Tensor) or not value.ndim:
+            what = "a single number" if isinstance(value, Tensor) else f"{value!r}"[:40]
+            raise UserError(f"example: {name!r} is {what}; an example has a tensor with some rows of everything")
     return bound
 
 
@@ -121,8 +136,8 @@ def _about(net: Adapted, plan: Plan) -> list[str]:
     return plan.lines() + ([size] if counts else [])
 
 
-def _several(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _several(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

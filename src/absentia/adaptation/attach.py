@@ -13,7 +13,7 @@ from absentia.adaptation.kinds import Kind
 from absentia.adaptation.liveness import dead_sites
 from absentia.adaptation.probe import Fold, Probed, probed
 from absentia.adaptation.sites import Filter, LeftOut, Site, find_sites, owned
-from absentia.errors import UserError
+from absentia.errors import UserError, nearest
 
 __all__ = ["Plan", "planned"]
 
@@ -25,7 +25,7 @@ class Plan:
     sites: where it is adapted.  left: what is not, and why.
 
     folds: per site where the rows of a call are; None where that is not known of every site.
-    why_not: what is missing for `folds`.
+    why_not: what speaks against running rows of several patterns in one pass; nothing if it is empty.
     """
 
     network: nn.Module
@@ -41,7 +41,7 @@ class Plan:
         by_family = Counter(site.type.family for site in self.sites)
         whose = ", ".join(f"{count} {owner}" for owner, count in by_owner.items())
         what = ", ".join(f"{count} {family}" for family, count in by_family.items())
-        how = "in one pass" if self.folds is not None else f"pattern by pattern ({self.why_not})"
+        how = "in one pass" if not self.why_not else f"pattern by pattern ({self.why_not})"
         out = [f"{len(self.sites)} sites: {what}", f"  belonging to {whose}", f"  mixed patterns run {how}"]
         reasons: dict[str, list[str]] = {}
         for one in self.left:
@@ -67,8 +67,8 @@ def planned(
     """
     sites, left = find_sites(network, wanted)
     if not sites:
-        known = f"; {left[0].name or 'the network'}: {left[0].reason}" if left else ""
-        raise UserError(f"the network has no site to adapt{known}")
+        why = f": {_reasons(left)}" if left else "; register_site makes a type of module one"
+        raise UserError(f"the network has no site to adapt{why}")
     seen = None if example is None else probed(network, signature, sites, example)
     if modalities is not None:
         sites = owned(sites, modalities, network)
@@ -81,14 +81,20 @@ def planned(
     sites, unused = _of_kind(sites, kind, head, seen)
     left += more + unused
     if not sites:
-        raise UserError(f"kind {kind.name!r} finds no site; {'; '.join(f'{x.name}: {x.reason}' for x in left[:3])}")
+        raise UserError(f"kind {kind.name!r} finds no site: {_reasons(left)}")
     if example is not None:
         sites, dead = dead_sites(network, signature, sites, kind.form, example)
         left += dead
         if not sites:
-            raise UserError("no site moves the output of the network")
+            raise UserError(f"no site moves the output of the network on the example: {_reasons(dead)}")
     folds, why_not = _folds(sites, seen)
     return Plan(network, signature, sites, left, folds, why_not)
+
+
+def _reasons(left: Sequence[LeftOut]) -> str:
+    """Why the first ones were left out."""
+    more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
+    return "; ".join(f"{one.name} ({one.type}), {one.reason}" for one in left[:3]) + more
 
 
 def _sole(depends: set[str]) -> str | None:
@@ -125,23 +131,21 @@ def _of_kind(
 ) -> tuple[list[Site], list[LeftOut]]:
     """The sites that a kind uses."""
     if kind.head:
-        name = head or _last(sites, seen)
-        sites = [site for site in sites if site.name == name]
-        if not sites:
-            raise UserError(f"head {name!r} is no site of the network")
-        return kind.uses(sites), []
+        return [_head(kind.uses(sites), head, seen)], []
     kept = kind.uses(sites)
     gone = [site for site in sites if site not in kept]
-    return kept, [LeftOut(s.name, type(s.module).__name__, f"no site of the kind {kind.name}") for s in gone]
+    return kept, [LeftOut(s.name, type(s.module).__name__, f"kind {kind.name} learns nothing there") for s in gone]
 
 
-def _last(sites: Sequence[Site], seen: Probed | None) -> str:
-    """The linear layer or convolution that runs last."""
-    plain = {site.name for site in sites if site.type.family in ("linear", "conv")}
-    order = [name for name in (seen.order if seen else [site.name for site in sites]) if name in plain]
+def _head(sites: Sequence[Site], head: str | None, seen: Probed | None) -> Site:
+    """The site of this name, else the linear layer or convolution that runs last."""
+    plain = {site.name: site for site in sites if site.type.family in ("linear", "conv")}
+    if head is not None and head not in plain:
+        raise UserError(f"head {head!r} is no linear layer or convolution that can be replaced; {nearest(head, plain)}")
+    order = [name for name in (seen.order if seen else plain) if name in plain]
     if not order:
-        raise UserError("kind 'head-only': the network has no linear layer or convolution; say head=")
-    return order[-1]
+        raise UserError("the network has no linear layer or convolution that could be its head")
+    return plain[order[-1] if head is None else head]
 
 
 def _folds(sites: Sequence[Site], seen: Probed | None) -> tuple[dict[str, Fold] | None, str]:
@@ -149,5 +153,6 @@ def _folds(sites: Sequence[Site], seen: Probed | None) -> tuple[dict[str, Fold] 
         return None, "an example= would show whether they can run in one pass"
     unknown = [site.name for site in sites if seen.folds[site.name] is None]
     if unknown:
-        return None, f"the rows of {unknown[0]!r} do not stay apart or cannot be told"
-    return {site.name: fold for site in sites if (fold := seen.folds[site.name]) is not None}, ""
+        return None, f"at {unknown[0]!r} rows look at each other, or cannot be told apart"
+    why_not = "rows show in each other's answers" if seen.mixes else ""
+    return {site.name: fold for site in sites if (fold := seen.folds[site.name]) is not None}, why_not

@@ -76,7 +76,7 @@ class Bank(nn.Module):
 
     def keep(self, site: Site, mask: Tensor) -> None:
         """Let only these channels learn, bool (S', C)."""
-        self.kept[module_key(site.name)] = _Mask(mask)
+        self.kept[module_key(site.name)] = _Mask(mask.to(next(iter(self.raw(site).values())).device))
 
     def sets_of(self, patterns: Tensor, unknown: Unknown) -> Tensor:
         """The set of each pattern, bool (U, M) to long (U,); BASE for the full one. Of a kind that is not composed.
@@ -92,8 +92,8 @@ class Bank(nn.Module):
                 name = pattern_name(self.names, patterns[u].tolist())
                 known = ", ".join(self.set_names) or "none"
                 raise UserError(
-                    f"no adapters for the pattern {name!r}; there are some for {known}. "
-                    "unknown='nearest', 'compose' or 'base' answers without"
+                    f"no adapters for the pattern {name!r}, only for {known}; "
+                    "adapt(..., unknown='nearest', 'compose' or 'base') answers without"
                 )
             found[u] = self._nearest(patterns[u]) if unknown == "nearest" else BASE
         return found
@@ -104,9 +104,7 @@ class Bank(nn.Module):
             return self._composed(site, ~patterns)
         if unknown == "compose":
             return self._pieced(site, patterns)
-        rows = self.rows[site.name].to(patterns.device)
-        sets = self.sets_of(patterns, unknown)
-        return self._taken(site, torch.where(sets == BASE, BASE, rows[sets]))
+        return self._taken(site, self._rows_of(site, self.sets_of(patterns, unknown)))
 
     def of_set(self, number: int) -> dict[Site, dict[str, Tensor]]:
         """One set's values by site; sites without any are left out."""
@@ -128,7 +126,7 @@ class Bank(nn.Module):
         return total
 
     def _begun(self, site: Site, sets: int, draw: torch.Generator) -> nn.ParameterDict:
-        like = next(site.module.parameters(), torch.empty(0))
+        like = site.like
         kind = like.dtype if like.dtype == torch.float64 else torch.float32
         out = nn.ParameterDict()
         for name, shape in self.form.shapes(site).items():
@@ -136,6 +134,11 @@ class Bank(nn.Module):
             stacked = torch.stack(values) if values else torch.zeros(0, *shape)
             out[name] = nn.Parameter(stacked.to(like.device, kind))
         return out
+
+    def _rows_of(self, site: Site, sets: Tensor) -> Tensor:
+        """The rows of sets among the values of a site; BASE where it has none."""
+        rows = torch.cat([self.rows[site.name], torch.tensor([BASE])]).to(sets.device)
+        return rows[sets]  # BASE finds the last one
 
     def _taken(self, site: Site, rows: Tensor) -> Values | None:
         """Rows of a site's values, zeros for BASE."""
@@ -159,19 +162,31 @@ class Bank(nn.Module):
 
     def _pieced(self, site: Site, patterns: Tensor) -> Values | None:
         """Patterns without a set from those where one modality is absent; raises `UserError` if one has no set."""
-        sets, rows = self.sets_of(patterns, "base"), self.rows[site.name].to(patterns.device)
-        own = self._taken(site, torch.where(sets == BASE, BASE, rows[sets]))
+        sets = self.sets_of(patterns, "base")
+        own = self._taken(site, self._rows_of(site, sets))
         strange = (sets == BASE) & ~patterns.all(dim=1)
         if not strange.any():
             return own
         absent = ~patterns[strange]
         gone = absent.any(dim=0)
-        singles = rows[self.sets_of(~torch.eye(len(self.names), dtype=torch.bool, device=rows.device)[gone], "error")]
+        singles = self._rows_of(site, self._singles(gone))
         values = {name: _with_nothing(value).index_select(0, singles + 1) for name, value in self.at(site).items()}
         made = self.form.compose(values, absent[:, gone])
         place = strange.nonzero()[:, 0]
         whole = own or {name: value.new_zeros(len(patterns), *value.shape[1:]) for name, value in made.items()}
         return {name: value.expand(len(patterns), -1).index_copy(0, place, made[name]) for name, value in whole.items()}
+
+    def _singles(self, gone: Tensor) -> Tensor:
+        """The sets where one modality is absent, of each that `gone`, bool (M,), says."""
+        alone = ~torch.eye(len(self.names), dtype=torch.bool, device=gone.device)[gone]
+        found = self.sets_of(alone, "base")
+        for pattern, number in zip(alone.tolist(), found.tolist(), strict=True):
+            if number == BASE:
+                raise UserError(
+                    f"unknown='compose' needs adapters for {pattern_name(self.names, pattern)!r}, "
+                    f"and there are only some for {', '.join(self.set_names) or 'none'}"
+                )
+        return found
 
     def _nearest(self, pattern: Tensor) -> int:
         """The set that differs in the fewest modalities, one that has more before one that has less."""

@@ -19,6 +19,7 @@ from absentia.errors import UserError, nearest
 __all__ = ["Arguments", "Signature", "Slot"]
 
 Arguments = dict[str, Any]
+BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 SPELLED = re.compile(r"(?P<name>\w+)(?:\[(?::, *(?P<first>\d+)(?::(?P<last>\d+))?|(?P<key>\d+|'[^']+'|\"[^\"]+\"))\])?")
 
@@ -44,7 +45,10 @@ class Slot:
             raise UserError(f"input {text!r}: expected an argument x, an item x[0] or x['key'], or channels x[:, 0:3]")
         if found["first"]:
             first = int(found["first"])
-            return cls(found["name"], channels=(first, int(found["last"] or first + 1)))
+            last = int(found["last"] or first + 1)
+            if last <= first:
+                raise UserError(f"input {text!r}: no channel is from {first} to before {last}")
+            return cls(found["name"], channels=(first, last))
         key = found["key"]
         return cls(found["name"], None if key is None else int(key) if key.isdigit() else key[1:-1])
 
@@ -54,21 +58,40 @@ class Slot:
         if value is None or (self.key is None and self.channels is None):
             return value
         if self.channels is not None:
+            if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[1] < self.channels[1]:
+                what = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                raise UserError(f"{self}: the argument {self.argument!r} has no such channels, it is {what}")
             return value[:, self.channels[0] : self.channels[1]]
         try:
             return value[self.key]
-        except (KeyError, IndexError):
-            raise UserError(f"the argument {self.argument!r} has no item {self.key!r}") from None
+        except (KeyError, IndexError, TypeError):
+            raise UserError(
+                f"the argument {self.argument!r} has no item {self.key!r}; say None there if it is absent"
+            ) from None
+
+    def overlaps(self, other: Slot) -> bool:
+        """Whether something is in both."""
+        if self.argument != other.argument:
+            return False
+        if self.channels and other.channels:
+            return self.channels[0] < other.channels[1] and other.channels[0] < self.channels[1]
+        return self.key is None or other.key is None or self.key == other.key
 
     def write(self, arguments: Arguments, value: Any) -> None:
         """Put a value there; what the caller gave is copied, never changed."""
         old = arguments.get(self.argument)
         if self.channels is not None:
-            assert isinstance(old, Tensor)
+            if value is None or not isinstance(old, Tensor):
+                raise UserError(
+                    f"{self} cannot be None, as it is a part of {self.argument!r}; give numbers and say what is absent "
+                    "with present(...), and take another filler than skip"
+                )
             new: Any = old.clone()
             new[:, self.channels[0] : self.channels[1]] = value
+        elif isinstance(self.key, str) or isinstance(old, Mapping):
+            new = dict(old or {}) | {self.key: value}
         elif self.key is not None:
-            new = dict(old) if isinstance(old, Mapping) else list(old or [])
+            new = [*(old or []), *[None] * (self.key + 1 - len(old or []))]
             new[self.key] = value
         else:
             new = value
@@ -88,20 +111,20 @@ class Signature:
             if modality not in names:
                 raise UserError(f"inputs: unknown modality {modality!r}; {nearest(modality, names)}")
         self.names = list(names)
-        self.signature = inspect.signature(network.forward)
+        try:
+            self.signature = inspect.signature(network.forward)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the arguments of the network's forward cannot be read: {error}") from None
         self.kinds = {name: p.kind for name, p in self.signature.parameters.items()}
         self.slots = {name: self._slots(name, inputs) for name in names}
+        self._check_apart()
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
         """What a call gives, by argument; a modality may be given by its own name.
 
         Raises `UserError` for a modality that is neither given nor None.
         """
-        given = dict(kwargs)
-        for name in self.names:
-            slot = self.slots[name][0]
-            if name in given and name not in self.kinds and slot.key is None and slot.channels is None:
-                given[slot.argument] = given.pop(name)
+        args, given = self._placed(args, kwargs)
         try:
             arguments = dict(self.signature.bind_partial(*args, **given).arguments)
         except TypeError as error:
@@ -116,23 +139,58 @@ class Signature:
     def call(self, network: nn.Module, arguments: Mapping[str, Any]) -> Any:
         """Run the network on bound arguments."""
         args: list[Any] = []
-        rest: dict[str, Any] = {}
-        for name, value in arguments.items():
-            kind = self.kinds.get(name)
+        rest = dict(arguments)
+        starred = any(rest.get(n) for n, kind in self.kinds.items() if kind is inspect.Parameter.VAR_POSITIONAL)
+        for name, kind in self.kinds.items():
+            if name not in rest:
+                continue
             if kind is inspect.Parameter.VAR_POSITIONAL:
-                args += value
-            elif kind is inspect.Parameter.POSITIONAL_ONLY or (args and not rest and self._next_is(name, len(args))):
-                args.append(value)
-            else:
-                rest[name] = value
+                args += rest.pop(name)
+            elif kind is inspect.Parameter.POSITIONAL_ONLY or (starred and kind in BY_PLACE):
+                args.append(rest.pop(name))
         return network(*args, **rest)
 
     @property
     def _rest(self) -> str | None:
         return next((n for n, kind in self.kinds.items() if kind is inspect.Parameter.VAR_KEYWORD), None)
 
-    def _next_is(self, name: str, position: int) -> bool:
-        return list(self.kinds)[position : position + 1] == [name]
+    def _placed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Modalities that are given by name, under the names or at the places that the network knows."""
+        given, places = dict(kwargs), dict(enumerate(args))
+        for name in self.names:
+            slot = self.slots[name][0]
+            if name not in given or self.kinds.get(name, BY_PLACE[0]) is not BY_PLACE[0]:
+                continue
+            kind, place = self.kinds.get(slot.argument), self._place(slot)
+            if place is not None and place not in places and kind in (*BY_PLACE[:1], inspect.Parameter.VAR_POSITIONAL):
+                places[place] = given.pop(name)
+            elif slot.key is None and slot.channels is None and slot.argument not in given and place not in places:
+                given[slot.argument] = given.pop(name)
+        for place, (name, kind) in enumerate(self.kinds.items()):
+            if kind in BY_PLACE and name in given and place < max(places, default=-1):
+                places[place] = given.pop(name)
+        if sorted(places) != list(range(len(places))):
+            raise UserError(f"the network takes {self.signature}, and something before its last argument is missing")
+        return [places[place] for place in range(len(places))], given
+
+    def _place(self, slot: Slot) -> int | None:
+        """Where a slot stands in a call by position."""
+        place = list(self.kinds).index(slot.argument) if slot.argument in self.kinds else None
+        if place is None or self.kinds[slot.argument] is not inspect.Parameter.VAR_POSITIONAL:
+            return place
+        return place + slot.key if isinstance(slot.key, int) else None
+
+    def _check_apart(self) -> None:
+        """Raises `UserError` for two modalities that have the same input."""
+        seen: list[tuple[str, Slot]] = []
+        for name, slots in self.slots.items():
+            if not slots:
+                raise UserError(f"inputs of {name!r}: none are given")
+            for slot in slots:
+                for other, theirs in seen:
+                    if slot.overlaps(theirs):
+                        raise UserError(f"inputs: {slot} of {name!r} and {theirs} of {other!r} are the same; part them")
+                seen.append((name, slot))
 
     def _slots(self, name: str, inputs: Mapping[str, str | Sequence[str]]) -> tuple[Slot, ...]:
         if name in inputs:
@@ -140,9 +198,8 @@ class Signature:
             slots = tuple(map(Slot.spelled, [spelled] if isinstance(spelled, str) else spelled))
             for slot in slots:
                 if slot.argument not in self.kinds and not self._rest:
-                    raise UserError(
-                        f"inputs of {name!r}: {nearest(slot.argument, self.kinds)} There is no {slot.argument!r}"
-                    )
+                    known = nearest(slot.argument, self.kinds)
+                    raise UserError(f"inputs of {name!r}: the network takes no {slot.argument!r}; {known}")
             return slots
         positional = [
             n
@@ -153,14 +210,16 @@ class Signature:
             return (Slot(name),)
         if any(n in self.kinds for n in self.names) or inputs:
             raise UserError(
-                f"the network's forward has no argument {name!r}; say inputs={{{name!r}: ...}}: {self.signature}"
+                f"the network takes {self.signature}, and no {name!r}; say which argument it is by "
+                f"inputs={{{name!r}: ...}}"
             )
         place = self.names.index(name)
         starred = [n for n in positional if self.kinds[n] is inspect.Parameter.VAR_POSITIONAL]
-        if starred:
+        if starred and place >= positional.index(starred[0]):
             return (Slot(starred[0], key=place - positional.index(starred[0])),)
         if place >= len(positional):
             raise UserError(
-                f"the network's forward takes {self.signature}, which has no place for {name!r}; say inputs="
+                f"the network takes {self.signature}, which has no place for {name!r}; say which argument it is by "
+                f"inputs={{{name!r}: ...}}"
             )
         return (Slot(positional[place]),)

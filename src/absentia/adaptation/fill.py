@@ -48,11 +48,14 @@ class Fillers(nn.Module):
         return "skip" in self.how.values()
 
     def notice(self, slot: Slot, value: Any) -> None:
-        """Remember the shape of a row, so that the modality may be None later."""
-        if not isinstance(value, Tensor) or not value.ndim:
-            return
-        self.shapes[str(slot)] = (tuple(value.shape[1:]), value.dtype)
-        if self.how[str(slot)] == "learned" and module_key(str(slot)) not in self.learned:
+        """Remember the shape of a first row, so that the modality may be None later."""
+        if isinstance(value, Tensor) and value.ndim:  # the first one counts, so that no call depends on those before
+            self.shapes.setdefault(str(slot), (tuple(value.shape[1:]), value.dtype))
+
+    def begin(self, slot: Slot, value: Any) -> None:
+        """Begin to learn a row like those of `value`, where that is what stands in."""
+        self.notice(slot, value)
+        if self.how[str(slot)] == "learned" and isinstance(value, Tensor) and module_key(str(slot)) not in self.learned:
             if not value.is_floating_point():
                 raise UserError(f"filler 'learned' of {slot}: it holds {value.dtype}, which no gradient reaches")
             start = torch.zeros(value.shape[1:], dtype=value.dtype, device=value.device)
@@ -78,26 +81,43 @@ class Fillers(nn.Module):
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
     def take(self, kept: Mapping[str, Tensor], where: str) -> None:
-        """Take back what `kept` gave; raises `UserError` for a slot that is not here."""
-        for name in kept:
+        """Take back what `kept` gave; raises `UserError`, and takes nothing, where it does not fit."""
+        for name, value in kept.items():
             if name not in self.slots:
                 raise UserError(f"{where}: a filler for {name!r}, which the network does not take")
-        for name, value in kept.items():
-            key = module_key(name)
-            if self.how[name] == "learned":
-                self.learned[key] = nn.Parameter(value.clone())
-            else:
-                self.fixed.register_buffer(key, value.clone())
+            if not bool(value.isfinite().all()):
+                raise UserError(f"{where}: the filler for {name!r} holds values that are not finite")
+            mine, seen = self.kept().get(name), self.shapes.get(name)
+            shape = tuple(mine.shape) if mine is not None else seen[0] if seen else tuple(value.shape)
+            if tuple(value.shape) != shape:
+                raise UserError(f"{where}: the filler for {name!r} is {tuple(value.shape)}, here a row is {shape}")
+        for name in self.kept():
+            if name not in kept:
+                raise UserError(f"{where}: the filler for {name!r} is missing")
+        with torch.no_grad():
+            for name, value in kept.items():
+                self._take(name, value)
+
+    def _take(self, name: str, value: Tensor) -> None:
+        key, mine = module_key(name), self.kept().get(name)
+        if mine is not None:
+            mine.copy_(value)
+        elif self.how[name] == "learned":
+            self.learned[key] = nn.Parameter(value.clone())
+        else:
+            self.fixed.register_buffer(key, value.clone())
 
     def fill(self, arguments: Arguments, slots: Sequence[Slot], present: Tensor) -> None:
         """Replace rows that are not present, bool (B,), whatever they hold: it never reaches the network."""
+        if bool(present.all()):
+            return
         for slot in slots:
             value = slot.read(arguments)
-            if bool(present.all()):
-                continue
             if self.how[str(slot)] == "skip" and not bool(present.any()):
                 slot.write(arguments, None)
                 continue
+            if value is None and slot is not slots[0] and (bool(present.any()) or not self._knows(slot)):
+                continue  # an optional one, such as a mask, that this call does without
             row = self.row(slot, value, present.device)
             if value is None:
                 slot.write(arguments, row.expand(len(present), *row.shape).clone())
@@ -116,30 +136,54 @@ class Fillers(nn.Module):
         if isinstance(found, Tensor) and found.ndim:
             return found
         if how in ("mean", "learned"):
-            verb = "was measured: call measure(loader) or fit first" if how == "mean" else "was seen"
-            raise UserError(f"filler {how!r} of {slot}: nothing {verb}")
+            what = "nothing was measured; call measure(loader) or fit first"
+            what = what if how == "mean" else "no row was seen; give adapt an example="
+            raise UserError(f"filler {how!r} of {slot}: {what}")
         if isinstance(value, Tensor):
             shape, kind = tuple(value.shape[1:]), value.dtype
         elif str(slot) in self.shapes:
             shape, kind = self.shapes[str(slot)]
         else:
             raise UserError(
-                f"{slot} is None and no row of it was seen, so its shape is not known; give adapt an example="
+                f"{slot} is None and no row of it was ever seen, so its shape is not known; give adapt an example="
             )
         fill = 0 if not isinstance(found, Tensor) else found.item()
         return torch.full(shape, fill, dtype=kind, device=device)
+
+    def _knows(self, slot: Slot) -> bool:
+        return str(slot) in self.shapes or str(slot) in self.kept()
 
     def _declare(self, slots: Sequence[Slot], value: Any) -> None:
         for slot in slots:
             mine = value
             if isinstance(value, Mapping):
+                self._known(value, slots)
                 mine = value.get(str(slot), "zeros")
             if isinstance(mine, str):
                 if mine not in FILLERS:
                     raise UserError(
-                        f"filler {mine!r} of {slot}: {nearest(mine, FILLERS)} A number or a tensor will do too"
+                        f"filler of {slot}: {mine!r} is none; {nearest(mine, FILLERS)} (or a number, or a tensor)"
                     )
                 self.how[str(slot)] = mine
                 continue
             self.how[str(slot)] = "given"
-            self.fixed.register_buffer(module_key(str(slot)), torch.as_tensor(mine))
+            self.fixed.register_buffer(module_key(str(slot)), _given(mine, slot))
+
+    @staticmethod
+    def _known(given: Mapping[str, Any], slots: Sequence[Slot]) -> None:
+        for name in given:
+            if name not in map(str, slots):
+                raise UserError(f"filler: unknown input {name!r}; {nearest(name, map(str, slots))}")
+
+
+def _given(value: Any, slot: Slot) -> Tensor:
+    """A number or a tensor that stands in."""
+    try:
+        found = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(
+            f"filler of {slot}: expected {', '.join(FILLERS)}, a number or a tensor of one row, not {value!r}"
+        ) from None
+    if not bool(found.isfinite().all()):
+        raise UserError(f"filler of {slot}: it holds values that are not finite")
+    return found

@@ -108,16 +108,16 @@ class Affine(Form):
 
     def folded(self, site: Site, values: Values) -> dict[str, Tensor]:
         scale, shift, out = values.get("scale"), values.get("shift"), {}
-        like = next(site.module.parameters())
-        for place in {p.name: p for p in (*site.weights.scaled, *site.weights.shifted)}.values():
-            new = parameter(site.module, place, like)
-            if scale is not None and place in site.weights.scaled:
+        scaled = site.weights.scaled if scale is not None else ()
+        shifted = site.weights.shifted if shift is not None else ()
+        for place in {p.name: p for p in (*scaled, *shifted)}.values():
+            new = parameter(site.module, place, site.like)
+            if scale is not None and place in scaled:
                 new = new * (1 + place.along(scale.to(new), new))
-            if shift is not None and place in site.weights.shifted:
+            if shift is not None and place in shifted:
                 new = new + place.along(shift.to(new), new)
-            out[place.name] = new
-        if shift is None:  # a bias that is not there stays away
-            out = {name: new for name, new in out.items() if _there(site.module, name)}
+            if shift is not None or place.start_value or _there(site.module, place.name):
+                out[place.name] = new  # without a shift a bias that is not there stays away
         return out
 
 
@@ -172,7 +172,7 @@ class LowRank(Form):
 
     def folded(self, site: Site, values: Values) -> dict[str, Tensor]:
         place = site.weights.scaled[0]
-        weight = parameter(site.module, place, values["a"])
+        weight = parameter(site.module, place, site.like)
         a = values["a"]
         product = a if "b" not in values else (values["b"] @ a.flatten(1)).view_as(weight)
         out = {place.name: weight + self._scaled(product).to(weight)}
@@ -196,7 +196,7 @@ class LowRank(Form):
             or (conv and (not self.conv or module.groups > 1))
         ):
             return None
-        return parameter(module, site.weights.scaled[0], torch.empty(0))
+        return parameter(module, site.weights.scaled[0], site.like)
 
     @staticmethod
     def _linear(x: Tensor, values: Values, rows: RowsOf | None) -> Tensor:
@@ -223,11 +223,23 @@ class LowRank(Form):
         hidden = conv(x, a.flatten(0, 1), None, module.stride, padding, module.dilation)
         batched = hidden if x.ndim == a.ndim - 1 else hidden[None]
         each = batched.view(len(batched), len(a), -1, *batched.shape[2:])  # (R, U, r, ...)
+        if rows is not None and rows.axis:
+            return _rows_inside(each, b, rows)
         mine = each[:, 0] if rows is None else each[torch.arange(len(each), device=x.device), rows.ids]
         if b is not None:
             chosen = b[0].expand(len(mine), -1, -1) if rows is None else b[rows.ids]
             mine = (chosen @ mine.flatten(2)).view(len(mine), -1, *mine.shape[2:])
         return mine if x.ndim == a.ndim - 1 else mine[0]
+
+
+def _rows_inside(each: Tensor, b: Tensor | None, rows: RowsOf) -> Tensor:
+    """Filters of all patterns (N, U, r, ...) to (N, out, ...), where rows lie along an axis of places."""
+    by_row = each.movedim(rows.axis + 1, 0).movedim(2, 1)  # (R, U, N, r, ...)
+    mine = by_row[torch.arange(len(by_row), device=each.device), rows.ids]
+    if b is not None:
+        flat = mine.reshape(*mine.shape[:3], -1)
+        mine = (b[rows.ids][:, None] @ flat).view(*mine.shape[:2], -1, *mine.shape[3:])
+    return mine.movedim(0, rows.axis)
 
 
 def _shaped(values: Tensor | None, output: Tensor, channel: int, rows: RowsOf | None) -> Tensor | None:

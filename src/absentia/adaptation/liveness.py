@@ -34,8 +34,8 @@ def dead_sites(
     network: nn.Module, signature: Signature, sites: Sequence[Site], form: Form, example: Arguments
 ) -> tuple[list[Site], list[LeftOut]]:
     """The sites that move the output, and those that do not. The network is left as it was."""
-    trial = _Trial(network, signature, sites, form, example)
     with in_eval(network):
+        trial = _Trial(network, signature, sites, form, example)
         attached = Attached(trial, form, sites)
         try:
             doubtful = trial.without_gradient()
@@ -64,8 +64,7 @@ class _Trial:
         self.pushed: Stand = {}
         for site in sites:
             shapes = form.shapes(site).items()
-            like = next(site.module.parameters(), torch.empty(0))
-            self.pushed[site.name] = {n: (PUSH * torch.randn(1, *s, generator=draw)).to(like) for n, s in shapes}
+            self.pushed[site.name] = {n: (PUSH * torch.randn(1, *s, generator=draw)).to(site.like) for n, s in shapes}
         with torch.no_grad():
             self.base = self.run({})
 

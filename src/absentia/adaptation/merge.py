@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from absentia.adaptation.forms import Values
+from absentia.adaptation.hooks import copied
 from absentia.adaptation.presence import parsed
 from absentia.adaptation.sites import Site
 from absentia.errors import UserError
@@ -30,7 +30,9 @@ def merged(net: Adapted, pattern: str | Collection[str]) -> nn.Module:
     are not known.
     """
     shown = torch.tensor([parsed(pattern, net.names)])
-    plain = copy.deepcopy(net.network)
+    if tuple(shown[0].tolist()) in net.instead:
+        raise UserError(f"another network answers the pattern {pattern!r}; merge that one")
+    plain = copied(net.network)
     names = {id(p) for p in net._learned}
     learned = [name for name, p in net.network.named_parameters() if id(p) in names]
     if not bool(shown.all()):
@@ -38,9 +40,9 @@ def merged(net: Adapted, pattern: str | Collection[str]) -> nn.Module:
         for site in net.bank.sites:
             values = net.bank.values_for(site, shown, net.unknown)
             if values is not None:
-                _check(site, used)
-                module = plain.get_submodule(_module_name(site))
-                _write(module, net.bank.form.folded(site, _first(values)))
+                weights = net.bank.form.folded(site, _first(values))
+                _check(site, used, weights)
+                _write(plain.get_submodule(_module_name(site)), weights)
     for name in learned:
         plain.get_parameter(name).requires_grad_(True)
     return plain.eval()
@@ -66,7 +68,8 @@ def _write(module: nn.Module, weights: dict[str, Tensor]) -> None:
         module.flatten_parameters()
 
 
-def _check(site: Site, used: dict[int, set[str]]) -> None:
+def _check(site: Site, used: dict[int, set[str]], weights: Collection[str]) -> None:
+    """Raises `UserError` where other weights would not do what the adapters do."""
     module, name = site.module, _module_name(site)
     if not site.weights.scaled:
         raise UserError(f"{site.name!r}: register_site said nothing of its weights, so it cannot be merged; exclude it")
@@ -74,8 +77,8 @@ def _check(site: Site, used: dict[int, set[str]]) -> None:
         raise UserError(f"{name!r}: its weights are computed by a parametrization; remove that, or exclude it")
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         raise UserError(f"{name!r}: an embedding with max_norm rewrites its weights; exclude it")
-    for place in site.weights.scaled:
-        holder_name, _, last = place.name.rpartition(".")
+    for changed in weights:
+        holder_name, _, last = changed.rpartition(".")
         holder = module.get_submodule(holder_name)
         held = getattr(holder, last, None)
         if held is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -16,25 +18,32 @@ __all__ = ["joined", "mapped", "tensors"]
 
 def tensors(value: Any) -> list[Tensor]:
     """All tensors in it, in order."""
-    return [leaf for leaf in pytree.tree_leaves(_opened(value)) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in _leaves(value) if isinstance(leaf, Tensor)]
 
 
 def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """The same nesting with every tensor changed."""
-    return pytree.tree_map(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, value)
+    return _rebuilt(value, iter([change(leaf) if isinstance(leaf, Tensor) else leaf for leaf in _leaves(value)]))
 
 
 def joined(parts: Sequence[Any], rows: Sequence[Tensor], size: int) -> Any:
     """Outputs for some rows each, long (n,), as one output for all `size` rows.
 
-    Raises `UserError` where a tensor has no axis of rows in front, as a mean over the batch has none.
+    Raises `UserError` where a tensor has no axis of rows in front, as a mean over the batch has none, or where the
+    outputs are not of one form.
     """
     back = torch.cat(list(rows)).argsort()
-    flat, shape = pytree.tree_flatten(parts[0])
-    others = [flat, *(pytree.tree_leaves(part) for part in parts[1:])]
+    flat = [_leaves(part) for part in parts]
+    if len({len(leaves) for leaves in flat}) > 1:
+        raise UserError("the network's outputs differ in form from pattern to pattern; give it one pattern at a time")
     out = []
-    for leaves in zip(*others, strict=True):
-        if not isinstance(leaves[0], Tensor):
+    for leaves in zip(*flat, strict=True):
+        if not all(isinstance(leaf, Tensor) for leaf in leaves):
+            if any(isinstance(leaf, Tensor) or leaf != leaves[0] for leaf in leaves):
+                raise UserError(
+                    f"the network's output holds {leaves[0]!r} for one pattern and another value for the next; "
+                    "give it one pattern at a time"
+                )
             out.append(leaves[0])
             continue
         if any(leaf.ndim == 0 or len(leaf) != len(mine) for leaf, mine in zip(leaves, rows, strict=True)):
@@ -42,12 +51,45 @@ def joined(parts: Sequence[Any], rows: Sequence[Tensor], size: int) -> Any:
                 f"the network's output {tuple(leaves[0].shape)} has no row for each of its {len(rows[0])} inputs, so "
                 "rows of several patterns cannot run apart; give it one pattern at a time"
             )
+        if len({leaf.shape[1:] for leaf in leaves}) > 1:
+            shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
+            raise UserError(
+                f"the network's outputs differ in shape from pattern to pattern ({shapes}), so they cannot be put "
+                "together; give it one pattern at a time"
+            )
         out.append(torch.cat(leaves).index_select(0, back))
-    return pytree.tree_unflatten(out, shape)
+    return _rebuilt(parts[0], iter(out))
 
 
-def _opened(value: Any) -> Any:
-    """A dataclass as a dict, as it may not be known to pytree."""
-    if isinstance(value, Mapping | tuple | list | Tensor) or not hasattr(value, "__dataclass_fields__"):
-        return value
-    return dict(vars(value))
+def _is_open(value: Any) -> bool:
+    """Whether a leaf of torch's own nesting is a dataclass, which it does not look into."""
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+def _leaves(value: Any) -> list[Any]:
+    out = []
+    for leaf in pytree.tree_leaves(value):
+        if _is_open(leaf):
+            for name in _names(leaf):
+                out += _leaves(getattr(leaf, name))
+        else:
+            out.append(leaf)
+    return out
+
+
+def _rebuilt(value: Any, leaves: Iterator[Any]) -> Any:
+    """The nesting of `value` around other leaves, in order."""
+
+    def one(leaf: Any) -> Any:
+        if not _is_open(leaf):
+            return next(leaves)
+        new = copy.copy(leaf)
+        for name in _names(leaf):
+            object.__setattr__(new, name, _rebuilt(getattr(leaf, name), leaves))
+        return new
+
+    return pytree.tree_map(one, value)
+
+
+def _names(value: Any) -> list[str]:
+    return [field.name for field in fields(value) if hasattr(value, field.name)]

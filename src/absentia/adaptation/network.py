@@ -29,10 +29,10 @@ from absentia.adaptation.fit import Loss, Settings, fit_adapters
 from absentia.adaptation.forms import RowsOf
 from absentia.adaptation.hooks import Attached, share_again
 from absentia.adaptation.merge import merged
-from absentia.adaptation.nested import joined, mapped, tensors
+from absentia.adaptation.nested import joined, mapped
 from absentia.adaptation.practice import given_batches
 from absentia.adaptation.presence import Rows, parsed, presence_from, rows_of
-from absentia.adaptation.selection import Selection, chosen
+from absentia.adaptation.selection import Selection, chosen, in_backward
 from absentia.adaptation.sensitivity import Chosen, channel_scores, keep_best_channels
 from absentia.adaptation.sites import Site
 from absentia.errors import UserError
@@ -41,6 +41,10 @@ __all__ = ["Adapted"]
 
 Mixing = Literal["auto", "gather", "group"]
 _PRESENT: ContextVar[dict[int, Any]] = ContextVar("absentia_present", default={})  # noqa: B039  (never changed)
+
+
+class _Elsewhere(UserError):
+    """Rows are not where they were in the example."""
 
 
 class Adapted(nn.Module):
@@ -59,9 +63,9 @@ class Adapted(nn.Module):
         self.unknown, self.mixing = unknown, mixing
         self.instead: dict[tuple[bool, ...], nn.Module] = {}
         self._learned = [p for p in network.parameters() if p.requires_grad]
-        self._training = [m for m in network.modules() if m.training]
+        self._modes = [(m, m.training) for m in network.modules()]
         self._twin = [plan.network]  # in a list, so that its parameters are not counted twice
-        self._attached = Attached(self, bank.form, bank.sites)
+        self._attached = Attached(self, bank.form, bank.sites, strict=True)
         network.requires_grad_(False)
         network.eval()
         plan.network.eval()
@@ -95,10 +99,21 @@ class Adapted(nn.Module):
     def answer(self, arguments: Arguments, presence: Tensor, *, base: bool = False) -> Any:
         """The answer to bound arguments of which rows show some, bool (B, M); `base` without adapters."""
         rows = rows_of(presence)
+        if any(module.training for module in self.network.modules()):
+            raise UserError(
+                "the network is in training mode, in which batch norms change and values are dropped; call its eval() "
+                "again, or train() of the adapted network, which leaves it in eval mode"
+            )
         if base and not (rows.mixed and self.fillers.any_skipped):
             return self.plan.signature.call(self.network, self.filled(arguments, presence))
-        if not rows.mixed or (not base and self._gathers(rows)):
+        if not rows.mixed:
             return self._together(arguments, presence, rows, base)
+        if not base and self._gathers(rows):
+            try:
+                return self._together(arguments, presence, rows, base)
+            except _Elsewhere:
+                if self.mixing == "gather":
+                    raise
         return self._apart(arguments, presence, rows, base)
 
     def run_changed(self, arguments: Arguments, presence: Tensor, change: Callable[[Site, Tensor], Tensor]) -> Any:
@@ -108,6 +123,7 @@ class Adapted(nn.Module):
                 if not site.part:
                     hook = partial(_changed, change, site)
                     stack.callback(site.module.register_forward_hook(hook).remove)
+            stack.enter_context(chosen(self, Selection(rows_of(presence), _nothing)))
             return self.plan.signature.call(self.twin, self.filled(arguments, presence))
 
     def use(self, pattern: str | Collection[str], network: nn.Module) -> None:
@@ -127,7 +143,8 @@ class Adapted(nn.Module):
     @property
     def gathers(self) -> bool:
         """Whether rows of several patterns run in one pass; else each pattern's rows run apart."""
-        return self.mixing != "group" and self.plan.folds is not None and not self.fillers.any_skipped
+        known = self.plan.folds is not None and (self.mixing == "gather" or not self.plan.why_not)
+        return self.mixing != "group" and known and not self.fillers.any_skipped
 
     def train(self, mode: bool = True) -> Adapted:
         """Training mode of what is learned; the network stays in eval mode."""
@@ -187,7 +204,7 @@ class Adapted(nn.Module):
             for m, name in enumerate(self.names):
                 for slot in self.plan.signature.slots[name]:
                     value = slot.read(given.arguments)
-                    self.fillers.notice(slot, value)
+                    self.fillers.begin(slot, value)
                     if isinstance(value, Tensor) and self.fillers.how[str(slot)] == "mean":
                         some = value[given.presence[:, m]]
                         total, count = sums.get(slot, (torch.zeros_like(some[:1]).sum(dim=0), 0))
@@ -224,10 +241,11 @@ class Adapted(nn.Module):
 
     def detach(self) -> nn.Module:
         """The network as it was given, bit by bit; it learns and drops as before."""
+        self.network.requires_grad_(False)
         for parameter in self._learned:
             parameter.requires_grad_(True)
-        for module in self._training:
-            module.training = True
+        for module, mode in self._modes:
+            module.training = mode
         return self.network
 
     def _apply(self, fn: Any, recurse: bool = True) -> Adapted:
@@ -244,23 +262,30 @@ class Adapted(nn.Module):
 
         Raises `UserError` for rows with nothing.
         """
-        first = [self.plan.signature.slots[name][0].read(arguments) for name in self.names]
-        values = [tensors(value) for value in first]
-        sizes = {len(v[0]) for v in values if v}
-        if len(sizes) > 1:
-            rows = ", ".join(f"{n} {len(v[0])}" for n, v in zip(self.names, values, strict=True) if v)
-            raise UserError(f"the modalities have different numbers of rows: {rows}")
-        if not sizes:
+        slots = self.plan.signature.slots
+        given = {slot: slot.read(arguments) for name in self.names for slot in slots[name]}
+        values = {slot: _rowed(slot, value) for slot, value in given.items() if value is not None}
+        if not any(slots[name][0] in values for name in self.names):
             raise UserError("every modality is None: there is nothing to answer from")
-        size, device = sizes.pop(), next(v[0].device for v in values if v)
-        there = torch.tensor([bool(v) for v in values], device=device).expand(size, len(self.names))
+        if len({len(value) for value in values.values()}) > 1:
+            rows = ", ".join(f"{slot} {len(value)}" for slot, value in values.items())
+            raise UserError(f"the modalities have different numbers of rows: {rows}")
+        first = next(iter(values.values()))
+        size, device = len(first), first.device
+        there = torch.tensor([slots[name][0] in values for name in self.names], device=device)
+        there = there.expand(size, len(self.names))
         said = _PRESENT.get().get(id(self))
         if said is not None:
             there = there & presence_from(said, self.names, size, device)
+        elif bool(there.all()) and in_backward():
+            raise UserError(
+                "an adapted network runs again inside backward (gradient checkpointing), where present(...) is not "
+                "known; let backward run within it too"
+            )
         nothing = (~there.any(dim=1)).nonzero()[:, 0].tolist()
         if nothing:
             raise UserError(
-                f"row {nothing[0]} has nothing present ({len(nothing)} of {size} rows); leave such rows out"
+                f"row {nothing[0]} has nothing present, as {len(nothing)} of {size} rows do; leave such rows out"
             )
         return there
 
@@ -276,9 +301,8 @@ class Adapted(nn.Module):
 
     def _gathers(self, rows: Rows) -> bool:
         if self.mixing == "gather" and not self.gathers:
-            raise UserError(
-                "mixing='gather': where the rows are inside this network is not known; " + self.plan.why_not
-            )
+            why = "filler 'skip' hands the network None" if self.fillers.any_skipped else self.plan.why_not
+            raise UserError(f"mixing='gather': rows of several patterns cannot run in one pass; {why}")
         special = any(tuple(pattern) in self.instead for pattern in rows.patterns.tolist())
         return self.gathers and not special
 
@@ -313,18 +337,32 @@ class Adapted(nn.Module):
         assert self.plan.folds is not None
         fold = self.plan.folds[site.name]
         found = fold.rows(ids)
-        if fold.axis >= len(shape) or shape[fold.axis] != len(found.ids):
-            # Another number of windows or frames than in the example: count anew, in the same order.
-            each, rest = divmod(shape[fold.axis], len(ids))
-            if rest:
-                raise UserError(f"{site.name!r} has {shape[fold.axis]} rows for {len(ids)}; say mixing='group'")
-            found = replace(fold, each=each).rows(ids)
-        return found
+        if fold.axis < len(shape) and shape[fold.axis] == len(found.ids):
+            return found
+        each, rest = divmod(shape[fold.axis], len(ids)) if fold.axis < len(shape) else (0, 1)
+        if rest or not each or fold.each == 1 or self.mixing != "gather":
+            raise _Elsewhere(
+                f"{site.name!r} makes {shape} of {len(ids)} rows, unlike in the example; say mixing='group'"
+            )
+        return replace(fold, each=each).rows(ids)  # so many windows or frames this time, in the same order
 
 
 def _taken(value: Tensor, mine: Tensor, size: int) -> Tensor:
     """Some rows of what has a row for each of the batch."""
     return value.index_select(0, mine) if value.ndim and len(value) == size else value
+
+
+def _rowed(slot: Slot, value: Any) -> Tensor:
+    """The value as what it has to be; raises `UserError` for anything but a tensor with rows."""
+    if not isinstance(value, Tensor):
+        raise UserError(f"{slot} is a {type(value).__name__}; expected a tensor, or None where it is absent")
+    if not value.ndim:
+        raise UserError(f"{slot} is a single number; the first axis of a tensor has to be that of the rows")
+    return value
+
+
+def _nothing(site: Site) -> None:
+    """The values of a site in a pass that has none."""
 
 
 def _changed(

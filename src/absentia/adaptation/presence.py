@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,12 +33,16 @@ class Rows:
 
 def rows_of(presence: Tensor) -> Rows:
     """From presence bool (B, M)."""
+    if not len(presence):
+        return Rows(presence.new_ones(1, presence.shape[1]), presence.new_zeros(0, dtype=torch.long))
     patterns, ids = torch.unique(presence, dim=0, return_inverse=True)
     return Rows(patterns, ids)
 
 
 def parsed(pattern: str | Collection[str], names: Sequence[str]) -> tuple[bool, ...]:
     """A pattern from "rgb+depth" or {"rgb", "depth"}; raises `UserError` for an unknown modality or none at all."""
+    if not isinstance(pattern, Collection):
+        raise UserError(f"pattern {pattern!r}: expected names of modalities, such as {names[0]!r} or {set(names)}")
     present = pattern.split("+") if isinstance(pattern, str) else list(pattern)
     for name in present:
         if name not in names:
@@ -70,11 +75,15 @@ def presence_from(given: Any, names: Sequence[str], size: int, device: torch.dev
     a bool or a bool tensor (B,). Raises `UserError` for anything else.
     """
     if isinstance(given, Mapping):
+        for name in given:
+            if name not in names:
+                raise UserError(f"present: unknown modality {name!r}; {nearest(name, names)}")
         for name in names:
             if name not in given:
                 raise UserError(f"present: nothing is said about {name!r}")
-        columns = [torch.as_tensor(given[name], device=device).bool().expand(size) for name in names]
-        return torch.stack(columns, dim=1)
+        return torch.stack([_column(given[name], name, size, device) for name in names], dim=1)
+    if isinstance(given, np.ndarray):
+        given = torch.from_numpy(given)
     if isinstance(given, Tensor):
         if given.dtype != torch.bool or given.shape not in ((size, len(names)), (len(names),)):
             raise UserError(
@@ -83,3 +92,14 @@ def presence_from(given: Any, names: Sequence[str], size: int, device: torch.dev
             )
         return given.to(device).expand(size, len(names))
     return torch.tensor(parsed(given, names), device=device).expand(size, len(names))
+
+
+def _column(given: Any, name: str, size: int, device: torch.device) -> Tensor:
+    """What is said of one modality, bool (size,)."""
+    said = torch.as_tensor(given, device=device)
+    if said.dtype != torch.bool or said.shape not in ((), (size,)):
+        raise UserError(
+            f"present: {name!r} is {str(said.dtype).removeprefix('torch.')} {tuple(said.shape)}; "
+            f"expected a bool, or bool ({size},)"
+        )
+    return said.expand(size)

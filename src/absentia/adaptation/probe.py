@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from absentia.adaptation.calls import Arguments, Signature
 from absentia.adaptation.forms import RowsOf
@@ -49,11 +50,13 @@ class Probed:
 
     depends: per site the modalities that its output depends on.
     folds: per site where its rows are; None where that cannot be said, as where rows are mixed.
+    mixes: whether rows look at each other somewhere, so that they show in each other's answers.
     """
 
     order: list[str]
     depends: dict[str, set[str]]
     folds: dict[str, Fold | None]
+    mixes: bool
 
     def calls(self, site: Site, network: nn.Module) -> int:
         """How often its module runs in a call."""
@@ -67,20 +70,23 @@ def probed(network: nn.Module, signature: Signature, sites: Sequence[Site], exam
     """
     example = _three_rows(example, signature)
     with in_eval(network), torch.no_grad():
-        base, order = _outputs(network, signature, sites, example)
+        base, order, answer = _outputs(network, signature, sites, example)
         depends: dict[str, set[str]] = {site.name: set() for site in sites}
         changed: dict[str, list[Tensor]] = {site.name: [] for site in sites}
+        answered: list[list[Tensor]] = [[] for _ in answer]
         for name in signature.names:
-            seen, _ = _outputs(network, signature, sites, _changed(example, signature, [name], range(ROWS)))
+            seen, _, _ = _outputs(network, signature, sites, _changed(example, signature, [name], range(ROWS)))
             for site in sites:
                 if _differ(base[site.name], seen[site.name]):
                     depends[site.name].add(name)
         for row in range(ROWS):
-            seen, _ = _outputs(network, signature, sites, _changed(example, signature, signature.names, [row]))
+            seen, _, out = _outputs(network, signature, sites, _changed(example, signature, signature.names, [row]))
             for site in sites:
                 changed[site.name].append(_where(site, base[site.name], seen[site.name]))
+            for places, one, other in zip(answered, answer, out, strict=False):
+                places.append(_moved(one, other) if one.shape == other.shape else torch.ones(1, dtype=torch.bool))
     folds = {site.name: _fold(changed[site.name]) for site in sites}
-    return Probed(order, depends, folds)
+    return Probed(order, depends, folds, any(map(_mixed, answered)))
 
 
 @contextmanager
@@ -97,15 +103,20 @@ def in_eval(network: nn.Module) -> Iterator[None]:
 
 def _outputs(
     network: nn.Module, signature: Signature, sites: Sequence[Site], arguments: Arguments
-) -> tuple[dict[str, list[Tensor]], list[str]]:
-    """What the module of each site made, every time it ran, and the order of the sites."""
+) -> tuple[dict[str, list[Tensor]], list[str], list[Tensor]]:
+    """What the module of each site made, every time it ran, the order of the sites, and the network's answer."""
     found: dict[str, list[Tensor]] = {site.name: [] for site in sites}
     order: list[str] = []
 
     def listen(site: Site) -> Callable[..., None]:
         def heard(module: nn.Module, args: Any, output: Any) -> None:
             order.append(site.name)
-            found[site.name].append(tensors(output)[0].detach().clone())
+            made = tensors(output)
+            if not made:
+                raise UserError(f"{site.name!r} gives a {type(output).__name__}, not a tensor; exclude it")
+            packed = isinstance(output, tuple) and isinstance(output[0], PackedSequence)
+            first = made[0].detach().clone()
+            found[site.name].append(first.view(1, -1) if packed else first)  # its rows have no axis of their own
 
         return heard
 
@@ -113,11 +124,11 @@ def _outputs(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
-            signature.call(network, arguments)
+            answer = signature.call(network, arguments)
     finally:
         for handle in handles:
             handle.remove()
-    return found, order
+    return found, order, [t.detach().clone() for t in tensors(answer)]
 
 
 def _differ(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
@@ -134,7 +145,7 @@ def _where(site: Site, one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor
     for a, b in zip(one, other, strict=False):
         if a.shape != b.shape:
             return torch.ones(1, dtype=torch.bool)
-        moved = (a != b) & ~(a.isnan() & b.isnan())
+        moved = _moved(a, b)
         channel = site.type.axis(site.module, a.ndim)
         moved = moved.any(dim=channel, keepdim=True)
         if out.numel() and out.shape != moved.shape:
@@ -143,11 +154,27 @@ def _where(site: Site, one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor
     return out
 
 
+def _moved(a: Tensor, b: Tensor) -> Tensor:
+    """Places that differ, bool."""
+    return ((a != b) & ~(a.isnan() & b.isnan())).cpu()
+
+
+def _mixed(changed: Sequence[Tensor]) -> bool:
+    """Whether rows show in each other's places of an answer; a single number for all rows is nobody's place."""
+    return bool(changed) and changed[0].ndim > 0 and any(bool(c.any()) for c in changed) and not _fits(changed)
+
+
 def _fold(changed: Sequence[Tensor]) -> Fold | None:
     """Where rows are, given which places each row changed; None unless exactly one way explains it."""
+    fits = _fits(changed) if all(bool(c.any()) for c in changed) else []
+    return fits[0] if len(fits) == 1 else None
+
+
+def _fits(changed: Sequence[Tensor]) -> list[Fold]:
+    """All ways to lay out rows that would explain which places each row changed."""
     shape = changed[0].shape
-    if not changed[0].numel() or any(c.shape != shape or not c.any() for c in changed):
-        return None
+    if not changed[0].numel() or any(c.shape != shape for c in changed):
+        return []
     fits = []
     for axis, size in enumerate(shape):
         if size % ROWS or size == 0:
@@ -159,7 +186,7 @@ def _fold(changed: Sequence[Tensor]) -> Fold | None:
             row = place // each if major else place % ROWS
             if not (lines & (row != torch.arange(ROWS)[:, None])).any():
                 fits.append(Fold(axis, each, major))
-    return fits[0] if len(fits) == 1 else None
+    return fits
 
 
 def _three_rows(example: Arguments, signature: Signature) -> Arguments:

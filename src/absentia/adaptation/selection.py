@@ -17,8 +17,9 @@ from torch import Tensor
 from absentia.adaptation.forms import RowsOf, Values
 from absentia.adaptation.presence import Rows
 from absentia.adaptation.sites import Site
+from absentia.errors import UserError
 
-__all__ = ["Selection", "chosen", "running"]
+__all__ = ["Selection", "chosen", "in_backward", "running"]
 
 Layout = Callable[[Site, tuple[int, ...], Tensor], RowsOf]
 """A site, the shape of its output and the pattern of each row of the call, to the pattern of each row there."""
@@ -64,12 +65,27 @@ def chosen(owner: object, what: Any) -> Iterator[None]:
         _RUNNING.reset(token)
 
 
-def running(owner: object) -> Any:
-    """What was chosen for `owner`; None outside of its calls."""
+def running(owner: object, *, strict: bool = False) -> Any:
+    """What was chosen for `owner`; None outside of its calls.
+
+    Raises `UserError` where that would be silently wrong: within backward, and if `strict` everywhere else too.
+    """
     found = _RUNNING.get().get(id(owner))
-    if found is None and torch._C._current_graph_task_id() != -1:
-        raise RuntimeError(
+    if found is not None:
+        return found
+    if in_backward():
+        raise UserError(
             "a layer of an adapted network runs again inside backward (gradient checkpointing), where its patterns are "
             "not known; switch checkpointing off"
         )
-    return found
+    if strict:
+        raise UserError(
+            "a layer of an adapted network runs in another thread than the call to it, where its patterns are not "
+            "known; let the network run in one thread"
+        )
+    return None
+
+
+def in_backward() -> bool:
+    """Whether autograd is running this code."""
+    return torch._C._current_graph_task_id() != -1

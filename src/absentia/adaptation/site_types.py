@@ -24,7 +24,7 @@ class Place:
     """Channels `start` to `stop` of a site lie along an axis of the parameter `name` of its module.
 
     groups: of a transposed convolution, whose weight is (in, out / groups, ...).
-    start_value: what the parameter is where the module has none.
+    start_value: what the parameter is where the module has none, and shape what it has then; () means (stop,).
     """
 
     name: str
@@ -33,6 +33,7 @@ class Place:
     axis: int = 0
     groups: int = 1
     start_value: float = 0.0
+    shape: tuple[int, ...] = ()
 
     def along(self, values: Tensor, like: Tensor) -> Tensor:
         """Values (C,) of all channels of the site, shaped so that they broadcast with the parameter `like`."""
@@ -89,18 +90,48 @@ def register_site(
     channels: the attribute that counts the channels of its output, or a function of the module.
     axis: of the channels in its output.
     weight, bias: parameters whose first axis is these channels and whose product and sum make the output; without
-        them such a site cannot be merged.
-    Raises `UserError` for what is not a type of module.
+        them such a site cannot be merged. A bias that a module does not have takes no shift.
+    Raises `UserError` for what is not a type of module, and at `adapt` for a module that is not as was said.
     """
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise UserError(f"register_site: {kind!r} is not a type of torch.nn.Module")
 
     def weights(module: nn.Module) -> dict[str, Weights]:
-        count = int(getattr(module, channels) if isinstance(channels, str) else channels(module))
-        scaled = tuple(Place(name, 0, count) for name in (weight, bias) if name is not None)
+        count = _counted(module, channels)
+        held = [name for name in (weight, bias) if name is not None and (name == weight or _has(module, name))]
+        scaled = tuple(_registered(module, name, count) for name in held)
         return {"": Weights(count, scaled, tuple(p for p in scaled if p.name == bias))}
 
-    SITE_TYPES[kind] = SiteType(family="linear", weights=weights, axis=lambda module, ndim: axis % ndim)
+    def along(module: nn.Module, ndim: int) -> int:
+        if not -ndim <= axis < ndim:
+            raise UserError(f"register_site: {kind.__name__} has no axis {axis} in its output of {ndim} dimensions")
+        return axis % ndim
+
+    SITE_TYPES[kind] = SiteType(family="linear", weights=weights, axis=along)
+
+
+def _has(module: nn.Module, name: str) -> bool:
+    return isinstance(getattr(module, name, None), Tensor)
+
+
+def _counted(module: nn.Module, channels: str | Callable[[Any], int]) -> int:
+    if isinstance(channels, str) and not hasattr(module, channels):
+        raise UserError(
+            f"register_site: {type(module).__name__} has no attribute {channels!r} that counts its channels"
+        )
+    return int(getattr(module, channels) if isinstance(channels, str) else channels(module))
+
+
+def _registered(module: nn.Module, name: str, count: int) -> Place:
+    """The place of all channels in a parameter; raises `UserError` if they are not along its first axis."""
+    kind, held = type(module).__name__, getattr(module, name, None)
+    if not isinstance(held, Tensor):
+        raise UserError(f"register_site: {kind} has no parameter {name!r}")
+    if held.ndim == 0 or len(held) != count:
+        raise UserError(
+            f"register_site: {name!r} of {kind} is {tuple(held.shape)}, which does not begin with its {count} channels"
+        )
+    return Place(name, 0, count)
 
 
 def _plain(count: Callable[[Any], int]) -> Callable[[Any], Mapping[str, Weights]]:
@@ -120,7 +151,9 @@ def _transposed(module: Any) -> dict[str, Weights]:
 def _norm(count: Callable[[Any], int]) -> Callable[[Any], Mapping[str, Weights]]:
     def weights(module: nn.Module) -> dict[str, Weights]:
         c = count(module)
-        weight, bias = Place("weight", 0, c, axis=-1, start_value=1.0), Place("bias", 0, c, axis=-1)
+        shape = tuple(getattr(module, "normalized_shape", ()))
+        weight = Place("weight", 0, c, axis=-1, start_value=1.0, shape=shape)
+        bias = Place("bias", 0, c, axis=-1, shape=shape)
         if isinstance(module, nn.RMSNorm):
             return {"": Weights(c, (weight,))}  # it has no bias, so a shift would have no place
         return {"": Weights(c, (weight, bias), (bias,))}
@@ -190,5 +223,5 @@ def parameter(module: nn.Module, place: Place, like: Tensor) -> Tensor:
     holder_name, _, name = place.name.rpartition(".")
     found = getattr(module.get_submodule(holder_name), name, None)
     if found is None:
-        return torch.full((place.stop,), place.start_value, device=like.device, dtype=like.dtype)
+        return torch.full(place.shape or (place.stop,), place.start_value, device=like.device, dtype=like.dtype)
     return found  # type: ignore[no-any-return]
