@@ -22,7 +22,9 @@ def stream(folder: Path, method: str, **more: Any) -> dict[str, Any]:
     return learn_run(config, folder, source=tiny.table(tiny.rows()), page=False, **more)
 
 
-@pytest.mark.parametrize("method", ["prototypes", "replay", "joint", "ewc", "lwf", "coda", "dualprompt"])
+@pytest.mark.parametrize(
+    "method", ["prototypes", "replay", "joint", "ewc", "lwf", "coda", "dualprompt", "single-branch"]
+)
 def test_session_by_session_and_killed_is_the_whole_stream(method: str, tmp_path: Path) -> None:
     report = stream(tmp_path / "whole", method)
     stream(tmp_path / "run", method, session=0)
