@@ -110,7 +110,7 @@ class SingleBranch(Method):
         return {name: self.branches[module_key(name)]({name: rows})[name] for name, rows in adapted.items()}
 
     def _read(self, batch: Batch) -> Embeddings:
-        """(n_m, C), or both readings (n_m, 2 C): what each modality is by itself, at unit variance; none meets another."""
+        """(n_m, C), or both readings (n_m, 2 C), at unit variance: what each modality is before it meets any other."""
         segments = self.backbone.segments(batch)
         parts = []
         if self.options.reads != "transformer":
