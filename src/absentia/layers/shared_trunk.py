@@ -50,7 +50,7 @@ class Trunk(nn.Module):
             x = norm(x, sizes) if isinstance(norm, ModalityNorm) else norm(x)
             x = self.dropout(F.relu(x))
         units = F.normalize(x, dim=1)
-        return dict(zip(sizes, units.split(list(sizes.values())), strict=True))
+        return dict(zip(sizes, torch.split(units, list(sizes.values())), strict=True))
 
 
 class ModalityNorm(nn.Module):
@@ -64,7 +64,7 @@ class ModalityNorm(nn.Module):
 
     def forward(self, x: Tensor, sizes: Mapping[str, int]) -> Tensor:
         """(N, D), the rows of the modalities one after the other, so many of each."""
-        pieces = zip(sizes, x.split(list(sizes.values())), strict=True)
+        pieces = zip(sizes, torch.split(x, list(sizes.values())), strict=True)
         return torch.cat([self.statistics[module_key(name)](part) for name, part in pieces]) * self.weight + self.bias
 
 
