@@ -22,7 +22,18 @@ def stream(folder: Path, method: str, **more: Any) -> dict[str, Any]:
     return learn_run(config, folder, source=tiny.table(tiny.rows()), page=False, **more)
 
 
-PLAIN = ("prototypes", "replay", "joint", "ewc", "lwf", "coda", "dualprompt", "modulation", "joint-embedding")
+PLAIN = (
+    "prototypes",
+    "replay",
+    "joint",
+    "ewc",
+    "lwf",
+    "coda",
+    "dualprompt",
+    "modulation",
+    "joint-embedding",
+    "single-branch",
+)
 OPTIONS: dict[str, dict[str, Any]] = {name: {} for name in PLAIN} | {
     "rebq": {"queries": "standardised", "head": "gaussian"}
 }

@@ -23,6 +23,7 @@ from absentia.methods.single_branch_options import Metric
 
 VARIED: list[dict[str, Any]] = [
     {"reads": "tokens"},
+    {"reads": "transformer"},
     {"adapter": "none"},
     {"branches": "each"},
     {"width": 24, "depth": 1},
@@ -166,7 +167,7 @@ def test_training_makes_modalities_of_a_class_alike(tmp_path: Path) -> None:
     assert cosines[same].mean() > cosines[~same].mean()
 
 
-@pytest.mark.parametrize("reads", ["transformer", "tokens"])
+@pytest.mark.parametrize("reads", ["both", "transformer", "tokens"])
 def test_what_a_frozen_backbone_makes_of_a_modality_is_kept(reads: str, tmp_path: Path) -> None:
     folder = write_backbone(tmp_path / "backbone")
     data = prepared_with(folder)
@@ -178,6 +179,6 @@ def test_what_a_frozen_backbone_makes_of_a_modality_is_kept(reads: str, tmp_path
     with packed_tokens() as passes:
         first, again = frozen(batch), frozen(batch)
     assert torch.equal(first.scores, again.scores)
-    assert len(passes) == (len(batch.presence[~batch.empty].unique(dim=0)) if reads == "transformer" else 0)
+    assert len(passes) == (len(batch.presence[~batch.empty].unique(dim=0)) if reads != "tokens" else 0)
     assert_close(tuned(batch), first, torch.ones(len(batch)).bool())
     assert not [key for key in frozen.learned() if key.startswith("backbone")]

@@ -16,6 +16,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
@@ -60,6 +61,7 @@ class SingleBranch(Method):
         kind = parts.codec.target.kind
         if self.options.fuse == "surest" and kind == "number":
             raise UserError("options.fuse surest: nothing says how sure a number is; say mean or sum")
+        self.wide = self.backbone.width * (2 if self.options.reads == "both" else 1)
         names = sorted(parts.names)  # whatever the order of the schema, the same weights
         width = self.options.width or self.backbone.width
         self.adapters = nn.ModuleDict({module_key(name): self._adapter() for name in names})
@@ -108,10 +110,18 @@ class SingleBranch(Method):
         return {name: self.branches[module_key(name)]({name: rows})[name] for name, rows in adapted.items()}
 
     def _read(self, batch: Batch) -> Embeddings:
-        """(n_m, C): what each modality is by itself; none meets another."""
+        """(n_m, C), or both readings (n_m, 2 C), at unit variance: what each modality is before it meets any other."""
         segments = self.backbone.segments(batch)
-        if self.options.reads == "tokens":
-            return {name: mean_of_tokens(segment) for name, segment in segments.items()}
+        parts = []
+        if self.options.reads != "transformer":
+            parts.append({name: mean_of_tokens(segment) for name, segment in segments.items()})
+        if self.options.reads != "tokens":
+            parts.append(self._transformed(segments))
+        width = (self.backbone.width,)
+        return {name: torch.cat([F.layer_norm(part[name], width) for part in parts], dim=1) for name in segments}
+
+    def _transformed(self, segments: Mapping[str, Segment]) -> Embeddings:
+        """(n_m, C): the [CLS] outputs of one pass in which every (row, modality) pair is a sample of its own."""
         sizes = [len(s.rows) for s in segments.values()]
         lone = [
             Segment(s.tokens, s.valid, first + torch.arange(len(s.rows), device=s.rows.device))
@@ -128,7 +138,7 @@ class SingleBranch(Method):
 
     def _stacked(self, batch: Batch) -> Tensor:
         """(B, M, C), zeros where there is nothing."""
-        out = self.prior.new_zeros(*batch.presence.shape, self.backbone.width)
+        out = self.prior.new_zeros(*batch.presence.shape, self.wide)
         for name, rows in self._read(batch).items():
             m = self.parts.names.index(name)
             out[batch.presence[:, m], m] = rows.to(out.dtype)
@@ -197,14 +207,16 @@ class SingleBranch(Method):
     # Building
 
     def _adapter(self) -> nn.Module:
-        width = self.backbone.width
         if self.options.adapter == "none":
             return nn.Identity()
-        return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+        adapter = nn.Linear(self.wide, self.backbone.width)
+        if self.options.reads == "both":
+            nn.init.zeros_(adapter.weight[:, self.backbone.width :])  # the transformer joins in as it learns
+        return adapter
 
     def _trunk(self, width: int, names: Sequence[str]) -> Trunk:
         return Trunk(
-            inputs=self.backbone.width,
+            inputs=self.wide if self.options.adapter == "none" else self.backbone.width,
             width=width,
             depth=self.options.depth,
             names=names,

@@ -12,6 +12,7 @@ from absentia.methods.settings import at_least, between, one_of
 __all__ = ["Fuse", "Metric", "SingleBranchOptions"]
 
 Metric = Literal["directions", "orthogonal", "contrast", "centre", "git", "none"]
+Reads = Literal["both", "transformer", "tokens"]
 Fuse = Literal["mean", "sum", "surest"]
 
 
@@ -20,9 +21,9 @@ class SingleBranchOptions:
     """Settings of the single branch. What the readable text of the papers leaves open is a choice of ours.
 
     Args:
-        reads: what the branch is given of a modality, its [CLS] behind the backbone's transformer, through which each
-            modality goes alone and all by the same weights; or the mean of its tokens, with no transformer (as
-            published, on features of frozen encoders).
+        reads: what the branch is given of a modality: the mean of its tokens (tokens; no transformer, as published, on
+            features of frozen encoders), its [CLS] behind the backbone's transformer, through which each modality
+            goes alone and all by the same weights (transformer), or both beside each other.
         adapter: linear gives each modality a norm and a linear map of its own before the branch, none gives it nothing.
         branches: one for all modalities, or one for each (late fusion of separate branches, the baseline).
         width: of the branch; none takes the backbone's.
@@ -44,7 +45,7 @@ class SingleBranchOptions:
         fuse: what is present answers by the mean of its scores, by their sum (evidence adds up), or by the surest one.
     """
 
-    reads: Literal["transformer", "tokens"] = "transformer"
+    reads: Reads = "both"
     adapter: Literal["linear", "none"] = "linear"
     branches: Literal["one", "each"] = "one"
     width: int | None = None
@@ -63,7 +64,7 @@ class SingleBranchOptions:
     fuse: Fuse = "mean"
 
     def __post_init__(self) -> None:
-        one_of("reads", self.reads, ("transformer", "tokens"))
+        one_of("reads", self.reads, get_args(Reads))
         one_of("adapter", self.adapter, ("linear", "none"))
         one_of("branches", self.branches, ("one", "each"))
         one_of("norm", self.norm, NORMS)
