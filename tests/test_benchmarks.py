@@ -179,3 +179,10 @@ def test_the_ledger_grows_at_its_end(inside: Any, tmp_path: Path, monkeypatch: p
     assert "first \\| with a bar" in lines[-2]
     assert "`python benchmarks/absent_cost.py --small` | 0, 1 |" in lines[-1]
     assert lines[-1].endswith("second | `benchmarks/results/absent_cost.json` |")
+
+
+def test_features_are_computed_once(tmp_path: Path) -> None:
+    empty, filled, epochs = smoke("feature_cache", tmp_path)
+    assert (empty["cache"], filled["cache"]) == ("empty", "filled")
+    assert filled["cpu_seconds"] < empty["cpu_seconds"]
+    assert epochs["rows"] == 160 and epochs["ratio"] > 1
