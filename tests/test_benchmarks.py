@@ -198,3 +198,27 @@ def test_features_drift_with_the_prompts_of_later_sessions_alone(inside: Any, tm
     assert found["released"]["drift"] == 0 < found["intended"]["drift"]
     assert found["released"]["drift_cosine"] == pytest.approx(1) and found["intended"]["drift_cosine"] < 1
     assert found["released"]["average_held"] == pytest.approx(last["released"])
+
+
+def test_features_are_computed_once(tmp_path: Path) -> None:
+    empty, filled, epochs = smoke("feature_cache", tmp_path)
+    assert (empty["cache"], filled["cache"]) == ("empty", "filled")
+    assert filled["cpu_seconds"] < empty["cpu_seconds"]
+    assert epochs["rows"] == 160 and epochs["ratio"] > 1
+
+
+def test_adapters_cost_what_they_cost(tmp_path: Path) -> None:
+    rows = smoke("modulation", tmp_path)
+    variants = {(row["case"], row["variant"]) for row in rows}
+    assert {("forward", "mixed"), ("forward", "grouped"), ("training step", "one"), ("size", "file")} <= variants
+
+
+def test_adapters_win_back_a_part(tmp_path: Path) -> None:
+    rows = {row["row"]: row for row in smoke("adaptation", tmp_path) if "seeds" in row}
+    assert rows["scale-shift"]["mean"] > rows["base"]["mean"]
+    assert rows["scale-shift sparse"]["share"] < rows["scale-shift"]["share"]
+
+
+def test_the_side_stream_keeps_less_and_gives_the_same_gradient(tmp_path: Path) -> None:
+    for row in smoke("side_stream", tmp_path):
+        assert row["saved"] < 1 and row["difference"] < 1e-3
