@@ -97,7 +97,7 @@ def test_a_network_is_not_touched_by_training_and_is_given_back_as_it_was(name: 
     for _ in range(2):
         net.train()
         optimiser.zero_grad()
-        step(net, rows(name), mixed(net))
+        step(net, rows(name, 6), mixed(net, 6))
         optimiser.step()
     assert unchanged(network, before)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules()) or name == "hooked"

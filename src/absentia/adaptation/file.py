@@ -149,7 +149,7 @@ def _rounded(value: Tensor, precision: torch.dtype, key: str) -> Tensor:
     rounded = value if key.startswith(FILLER) else value.to(precision)
     if not bool(rounded.isfinite().all()):
         raise UserError(
-            f"{key}: {float(value.abs().max()):.3g} is too large for {precision}; save with precision='float32'"
+            f"{key}: {float(value.abs().max()):.3g} is too large for {str(precision).removeprefix('torch.')}; save with precision='float32'"
         )
     return rounded.clone()
 
