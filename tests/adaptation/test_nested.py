@@ -39,7 +39,7 @@ FORMS: dict[str, Any] = {
 def test_outputs_of_any_form_are_joined_by_rows(form: str) -> None:
     x = torch.arange(10.0).view(5, 2)
     groups = [torch.tensor([3, 0]), torch.tensor([1]), torch.tensor([4, 2])]
-    whole = joined([FORMS[form](x[g]) for g in groups], groups, 5)
+    whole = joined([FORMS[form](x[g]) for g in groups], groups)
     expected = FORMS[form](x)
     assert type(whole) is type(expected)
     assert len(tensors(whole)) == len(tensors(expected)) > 0
@@ -69,4 +69,12 @@ def test_every_tensor_is_changed_and_nothing_else(form: str) -> None:
 )
 def test_what_has_no_rows_cannot_be_joined(parts: list[Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        joined(parts, [torch.tensor([0, 2]), torch.tensor([1])], 3)
+        joined(parts, [torch.tensor([0, 2]), torch.tensor([1])])
+
+
+def test_rows_may_lie_along_another_axis_of_an_output() -> None:
+    x, groups = torch.arange(32.0).view(2, 4, 4), [torch.tensor([3, 0]), torch.tensor([1, 2])]
+    parts = [{"a": x[:, g], "b": 3, "c": x[:, :, g], "d": x.movedim(1, 0)[g]} for g in groups]
+    whole = joined(parts, groups, (1, 2))
+    assert torch.equal(whole["a"], x) and torch.equal(whole["c"], x)
+    assert torch.equal(whole["d"], x.movedim(1, 0))
