@@ -49,6 +49,7 @@ SIDE = 64  # pixels
 LARGE = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 TOGETHER = 32
+LAZY = ("AutoModel", "AutoImageProcessor", "ViTModel", "ViTImageProcessorPil")  # imported when first asked for
 
 
 class FirstStep(BaseException):
@@ -102,6 +103,8 @@ def settings(folder: Path) -> RunConfig:
 def first_step(folder: Path, out: str, answer: Any) -> None:
     """In a process of its own: seconds from the call of a run to its first step."""
     torch.set_num_threads(1)
+    for name in LAZY:
+        getattr(transformers, name)
     wall, cpu = time.perf_counter(), time.process_time()
     try:
         train_run(settings(folder), folder / out, watcher=UntilFirstStep())
@@ -217,7 +220,7 @@ def main() -> None:
             f"inputs: {epochs['ratio']} times",
             f"one by one costs {epochs['alone']} of batches of {TOGETHER}",
         ]
-        record("10,000 pictures behind a frozen encoder, features kept", said, asked.seed, path)
+        record(f"{asked.rows:,} pictures behind a frozen encoder, features kept", said, asked.seed, path)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ os.environ.update(
     }
 )
 
+os.environ.pop("ABSENTIA_CACHE", None)
+
 import hypothesis  # noqa: E402
 import torch  # noqa: E402
 

@@ -97,7 +97,7 @@ def test_a_network_is_not_touched_by_training_and_is_given_back_as_it_was(name: 
     for _ in range(2):
         net.train()
         optimiser.zero_grad()
-        step(net, rows(name), mixed(net))
+        step(net, rows(name, 6), mixed(net, 6))
         optimiser.step()
     assert unchanged(network, before)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules()) or name == "hooked"
@@ -221,6 +221,31 @@ def test_one_window_in_the_example_does_not_say_in_which_order_several_stand() -
         net.mixing = "gather"
         with pytest.raises(UserError, match="unlike in the example"):
             net(**rows("frames"))
+
+
+@pytest.mark.parametrize("example", [True, False])
+def test_an_output_whose_rows_are_not_in_front_is_put_together_right_or_not_at_all(example: bool) -> None:
+    class States(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(3, 4, num_layers=2, batch_first=True)
+
+        def forward(self, a: Tensor, b: Tensor) -> Any:
+            return self.rnn(a + b)
+
+    x = torch.randn(6, 5, 3)
+    given = {"a": x, "b": x.flip(0)}
+    net = absentia.adapt(States(), modalities=["a", "b"], say=None, example=given if example else None, mixing="group")
+    presence = torch.tensor([[True, True], [True, False]] * 3)
+    with net.present(presence):
+        if example:
+            net.mixing = "auto"
+            expected = trained(net)(**given)
+            net.mixing = "group"
+            assert difference(net(**given), expected) < 1e-5
+        else:
+            with pytest.raises(UserError, match=r"\(2, 3, 4\) has no row for each of its 3 inputs"):
+                net(**given)
 
 
 def test_rows_that_show_in_each_others_answers_are_gathered_only_if_asked_for() -> None:
@@ -462,6 +487,8 @@ def test_autocast_to_half_precision_works(name: str, kind: str) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             answer = numbers(net(**arguments))[0]
             answer.float().sum().backward()
+            with torch.inference_mode():
+                assert torch.allclose(numbers(net(**arguments))[0].float(), answer.float(), rtol=0.1, atol=0.1)
     assert torch.allclose(answer.float(), expected, rtol=0.1, atol=0.1)
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in net.adapters())
 

@@ -100,7 +100,8 @@ def difference(one: Any, other: Any) -> float:
     """The largest difference between two outputs of the same form, relative to their size."""
     pairs = list(zip(numbers(one), numbers(other), strict=True))
     assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
-    return max(float((a.detach() - b.detach()).abs().max() / a.detach().abs().max().clamp(min=1e-9)) for a, b in pairs)
+    sizes = ((a.detach().double(), b.detach().double()) for a, b in pairs)
+    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-9)) for a, b in sizes)
 
 
 def hidden(net: Adapted, arguments: Mapping[str, Any], presence: Tensor, value: float) -> dict[str, Any]:
@@ -352,6 +353,8 @@ class Outputs(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Any:
         hidden = self.a(a).tanh() + self.b(b)
         scores = self.head(hidden)
+        if self.form == "one number":
+            return scores[:, 0], scores.argmax(1)
         if self.form == "dataclass":
             return Answer(scores, (hidden, hidden * 2))
         if self.form == "nested":
@@ -604,6 +607,7 @@ ZOO: dict[str, Animal] = {
     "dict": Animal(make=lambda: Outputs("dict"), rows=FLAT, modalities=OWN),
     "tuple": Animal(make=lambda: Outputs("tuple"), rows=FLAT),
     "dataclass": Animal(make=lambda: Outputs("dataclass"), rows=FLAT),
+    "one number": Animal(make=lambda: Outputs("one number"), rows=FLAT),
     "nested": Animal(make=lambda: Outputs("nested"), rows=FLAT),
     "list": Animal(make=lambda: Listed("list"), rows=_listed, inputs={"a": "views[0]", "b": "views[1]"}),
     "mapping": Animal(

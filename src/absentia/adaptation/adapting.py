@@ -67,7 +67,7 @@ def adapt(
     """
     if not isinstance(network, nn.Module) or isinstance(network, Adapted):
         what = "is adapted already; take its .network" if isinstance(network, Adapted) else "is no torch.nn.Module"
-        raise UserError(f"the network, a {type(network).__name__}, {what}")
+        raise UserError(f"the network, of type {type(network).__name__}, {what}")
     names, prefixes = _names(modalities)
     chosen = kind_named(kind)
     _one_of("unknown", unknown, get_args(Unknown))

@@ -26,6 +26,7 @@ class Plan:
 
     folds: per site where the rows of a call are; None where that is not known of every site.
     why_not: what speaks against running rows of several patterns in one pass; nothing if it is empty.
+    axes: per tensor of the network's answer the axis of the rows, as far as it is known.
     """
 
     network: nn.Module
@@ -34,6 +35,7 @@ class Plan:
     left: list[LeftOut]
     folds: dict[str, Fold] | None
     why_not: str
+    axes: tuple[int, ...] = ()
 
     def lines(self) -> list[str]:
         """What matched, what did not and why."""
@@ -88,7 +90,8 @@ def planned(
         if not sites:
             raise UserError(f"no site moves the output of the network on the example: {_reasons(dead)}")
     folds, why_not = _folds(sites, seen)
-    return Plan(network, signature, sites, left, folds, why_not)
+    axes = tuple(fold.axis if fold else 0 for fold in seen.answers) if seen else ()
+    return Plan(network, signature, sites, left, folds, why_not, axes)
 
 
 def _reasons(left: Sequence[LeftOut]) -> str:

@@ -167,10 +167,10 @@ class Signature:
             elif slot.key is None and slot.channels is None and slot.argument not in given and place not in places:
                 given[slot.argument] = given.pop(name)
         for place, (name, kind) in enumerate(self.kinds.items()):
-            if kind in BY_PLACE and name in given and place < max(places, default=-1):
+            if kind in BY_PLACE and name in given and place not in places and place < max(places, default=-1):
                 places[place] = given.pop(name)
         if sorted(places) != list(range(len(places))):
-            raise UserError(f"the network takes {self.signature}, and something before its last argument is missing")
+            raise UserError(f"the network takes {self.signature}, and not all arguments before the last were given")
         return [places[place] for place in range(len(places))], given
 
     def _place(self, slot: Slot) -> int | None:

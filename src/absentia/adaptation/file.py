@@ -148,9 +148,8 @@ def _rounded(value: Tensor, precision: torch.dtype, key: str) -> Tensor:
         raise UserError(f"{key}: holds values that are not finite, as after a training that diverged")
     rounded = value if key.startswith(FILLER) else value.to(precision)
     if not bool(rounded.isfinite().all()):
-        raise UserError(
-            f"{key}: {float(value.abs().max()):.3g} is too large for {precision}; save with precision='float32'"
-        )
+        most, kind = float(value.abs().max()), str(precision).removeprefix("torch.")
+        raise UserError(f"{key}: {most:.3g} is too large for {kind}; save with precision='float32'")
     return rounded.clone()
 
 

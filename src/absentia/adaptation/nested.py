@@ -26,17 +26,19 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return _rebuilt(value, iter([change(leaf) if isinstance(leaf, Tensor) else leaf for leaf in _leaves(value)]))
 
 
-def joined(parts: Sequence[Any], rows: Sequence[Tensor], size: int) -> Any:
-    """Outputs for some rows each, long (n,), as one output for all `size` rows.
+def joined(parts: Sequence[Any], rows: Sequence[Tensor], axes: Sequence[int] = ()) -> Any:
+    """Outputs for some rows each, long (n,), as one output for all rows.
 
-    Raises `UserError` where a tensor has no axis of rows in front, as a mean over the batch has none, or where the
-    outputs are not of one form.
+    axes: per tensor that of the rows; the first one of a tensor of which nothing is said.
+    Raises `UserError` where a tensor has no such axis, as a mean over the batch has none, or where the outputs are not
+    of one form.
     """
     back = torch.cat(list(rows)).argsort()
     flat = [_leaves(part) for part in parts]
     if len({len(leaves) for leaves in flat}) > 1:
         raise UserError("the network's outputs differ in form from pattern to pattern; give it one pattern at a time")
-    out = []
+    out: list[Any] = []
+    known = iter(axes)
     for leaves in zip(*flat, strict=True):
         if not all(isinstance(leaf, Tensor) for leaf in leaves):
             if any(isinstance(leaf, Tensor) or leaf != leaves[0] for leaf in leaves):
@@ -46,18 +48,19 @@ def joined(parts: Sequence[Any], rows: Sequence[Tensor], size: int) -> Any:
                 )
             out.append(leaves[0])
             continue
-        if any(leaf.ndim == 0 or len(leaf) != len(mine) for leaf, mine in zip(leaves, rows, strict=True)):
+        axis = next(known, 0)
+        if any(leaf.ndim <= axis or leaf.shape[axis] != len(mine) for leaf, mine in zip(leaves, rows, strict=True)):
             raise UserError(
                 f"the network's output {tuple(leaves[0].shape)} has no row for each of its {len(rows[0])} inputs, so "
                 "rows of several patterns cannot run apart; give it one pattern at a time"
             )
-        if len({leaf.shape[1:] for leaf in leaves}) > 1:
+        if len({(*leaf.shape[:axis], *leaf.shape[axis + 1 :]) for leaf in leaves}) > 1:
             shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
             raise UserError(
                 f"the network's outputs differ in shape from pattern to pattern ({shapes}), so they cannot be put "
                 "together; give it one pattern at a time"
             )
-        out.append(torch.cat(leaves).index_select(0, back))
+        out.append(torch.cat(leaves, dim=axis).index_select(axis, back))
     return _rebuilt(parts[0], iter(out))
 
 

@@ -331,7 +331,7 @@ class Adapted(nn.Module):
             some = {name: mapped(value, partial(_taken, mine=mine, size=size)) for name, value in arguments.items()}
             one = Rows(rows.patterns[number : number + 1], torch.zeros_like(mine))
             parts.append(self._together(some, presence[mine], one, base))
-        return joined(parts, groups, size)
+        return joined(parts, groups, self.plan.axes)
 
     def _rows_at(self, site: Site, shape: tuple[int, ...], ids: Tensor) -> RowsOf:
         assert self.plan.folds is not None

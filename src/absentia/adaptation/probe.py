@@ -51,16 +51,14 @@ class Probed:
     depends: per site the modalities that its output depends on.
     folds: per site where its rows are; None where that cannot be said, as where rows are mixed.
     mixes: whether rows look at each other somewhere, so that they show in each other's answers.
+    answers: per tensor of the network's answer where its rows are.
     """
 
     order: list[str]
     depends: dict[str, set[str]]
     folds: dict[str, Fold | None]
     mixes: bool
-
-    def calls(self, site: Site, network: nn.Module) -> int:
-        """How often its module runs in a call."""
-        return self.order.count(site.name)
+    answers: list[Fold | None]
 
 
 def probed(network: nn.Module, signature: Signature, sites: Sequence[Site], example: Arguments) -> Probed:
@@ -86,7 +84,7 @@ def probed(network: nn.Module, signature: Signature, sites: Sequence[Site], exam
             for places, one, other in zip(answered, answer, out, strict=False):
                 places.append(_moved(one, other) if one.shape == other.shape else torch.ones(1, dtype=torch.bool))
     folds = {site.name: _fold(changed[site.name]) for site in sites}
-    return Probed(order, depends, folds, any(map(_mixed, answered)))
+    return Probed(order, depends, folds, any(map(_mixed, answered)), list(map(_fold, answered)))
 
 
 @contextmanager
@@ -180,7 +178,7 @@ def _fits(changed: Sequence[Tensor]) -> list[Fold]:
         if size % ROWS or size == 0:
             continue
         each = size // ROWS
-        lines = torch.stack([c.movedim(axis, 0).flatten(1).any(dim=1) for c in changed])  # (rows, size)
+        lines = torch.stack([c.movedim(axis, 0).reshape(size, -1).any(dim=1) for c in changed])  # (rows, size)
         for major in (True, False) if each > 1 else (True,):
             place = torch.arange(size)
             row = place // each if major else place % ROWS
