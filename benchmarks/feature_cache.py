@@ -5,8 +5,9 @@
 
 A table of JPEG pictures, two numbers and a label; a vision transformer with random weights, made here, reads the
 pictures, frozen. `train_run` is called in processes of its own, with an empty cache and three times with a filled one,
-and stopped after its first step (the clock starts when everything is imported; the fastest counts). Then one epoch of `dropout` is timed
-on cached features and on raw inputs: pictures decoded and encoded in every step, 32 at a time (CPU seconds).
+and stopped after its first step (the clock starts when everything is imported; the fastest counts). Then one epoch of
+`dropout` is timed on cached features and on raw inputs: pictures decoded and encoded in every step, 32 at a time (CPU
+seconds).
 
 How to read it: `seconds` is wall time, `cpu_seconds` that of the process, `ratio` an epoch on raw inputs over one on
 cached features. `alone` is what it costs to encode every picture alone, which makes its features the same bits
