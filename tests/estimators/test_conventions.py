@@ -105,13 +105,13 @@ class Quick(MultimodalClassifier):
 
 
 def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    block = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert block is not None
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    block = next(block for block in blocks if "MultimodalClassifier(" in block)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(absentia, "MultimodalClassifier", Quick, raising=False)
     tables = {name: movies(60, seed=i, pictures=True) for i, name in enumerate(("train", "valid", "test"))}
     names: dict[str, object] = dict(tables)
-    exec(compile(block[1], "README.md", "exec"), names)
+    exec(compile(block, "README.md", "exec"), names)
     model = names["model"]
     assert isinstance(model, MultimodalClassifier) and isinstance(model.modalities["poster"], Image)
     assert model.predict(tables["test"]).shape == (60,)

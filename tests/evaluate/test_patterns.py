@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests import tiny
 
-from absentia.data.rows import Rows
+from absentia.data.reader import CellReader
 from absentia.data.schema import pattern_name
 from absentia.errors import UserError
 from absentia.evaluate.examples import examples
@@ -83,13 +83,14 @@ def test_a_row_is_decoded_once_for_all_patterns(
     rows = data.rows["test"].where(np.ones(len(data.rows["test"]), dtype=bool))
     rows._values.clear()
     opened: Counter[str] = Counter()
-    decode = Rows._decoded_again
+    names = {id(decoder): name for name, decoder in rows.decoders.items()}
+    decode = CellReader.open
 
-    def counted(self: Rows, name: str, position: int, cell: Any) -> Any:
-        opened[name] += 1
-        return decode(self, name, position, cell)
+    def counted(self: CellReader, cell: Any) -> Any:
+        opened[names[id(self.decoder)]] += 1
+        return decode(self, cell)
 
-    monkeypatch.setattr(Rows, "_decoded_again", counted)
+    monkeypatch.setattr(CellReader, "open", counted)
     answer_patterns(method, rows, ALL)
     assert opened == dict(zip(data.names, rows.presence.sum(axis=0).tolist(), strict=True))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from absentia.layers.naming import module_key
 from absentia.layers.side_stream import Reads, side_stream
 from absentia.models.unimodal import Encoded, Unimodal
 
-__all__ = ["Predicted", "Predictor", "combined"]
+__all__ = ["Predicted", "Predictor", "Scales", "combined"]
 
 WORDS = 0.02  # standard deviation of a prompt's start
 LEAST, MOST = -6.0, 6.0  # of log variances
@@ -63,6 +63,37 @@ class Predictor(nn.Module):
         made = source.final_norm(made)
         parts = torch.split(made, self.count, dim=1)
         return {name: part.mean(dim=1) for name, part in zip(self.targets, parts, strict=True)}
+
+
+class Scales(nn.Module):
+    """Where each modality's embeddings are and how far they spread, so that a predictor begins at their mean.
+
+    Taken once, from the first rows that are seen; what predictors learn does the rest.
+    """
+
+    def __init__(self, *, names: Sequence[str], width: int) -> None:
+        super().__init__()
+        self.names = list(names)
+        self.register_buffer("known", torch.zeros(len(names), dtype=torch.bool))
+        self.register_buffer("centre", torch.zeros(len(names), width))
+        self.register_buffer("spread", torch.ones(len(names), width))
+        self.known: Tensor
+        self.centre: Tensor
+        self.spread: Tensor
+
+    def forward(self, name: str, made: Tensor) -> Tensor:
+        """From standard deviations to the scale of a modality's embeddings, (n, D)."""
+        place = self.names.index(name)
+        return self.centre[place] + self.spread[place] * made
+
+    @torch.no_grad()
+    def see(self, embeddings: Mapping[str, Tensor]) -> None:
+        """Take the scales of modalities that are new, from two rows or more."""
+        for name, rows in embeddings.items():
+            place = self.names.index(name)
+            if len(rows) > 1 and not bool(self.known[place]):
+                self.centre[place], self.spread[place] = rows.float().mean(dim=0), rows.float().std(dim=0)
+                self.known[place] = True
 
 
 def combined(means: Tensor, log_variances: Tensor, there: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from absentia.layers.guard import Guard
 from absentia.layers.heads import row_losses, task_loss
 from absentia.layers.naming import module_key
 from absentia.layers.objectives import Pair, moment_distance, pair_loss
-from absentia.layers.predictors import Predicted, Predictor, combined
+from absentia.layers.predictors import Predicted, Predictor, Scales, combined
 from absentia.layers.subsets import random_subsets
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
 from absentia.methods.joint_embedding_options import JointEmbeddingOptions
@@ -65,6 +65,7 @@ class JointEmbedding(Method):
             for name in sorted(parts.names):
                 self.predictors[module_key(name)] = self._predictor(name)
         self.moments = GaussianPredictor(modalities=len(parts.names), width=self.width)
+        self.scales = Scales(names=sorted(parts.names), width=self.width)
         self.guard = Guard(modalities=len(parts.names))
         self.register_buffer("predicting", torch.tensor(self.options.training == "joint"))
         self.predicting: Tensor
@@ -215,7 +216,8 @@ class JointEmbedding(Method):
         out: dict[tuple[str, str], Predicted] = {}
         for source, one in encoded.items():
             predictor = cast(Predictor, self.predictors[module_key(source)])
-            out |= {(source, target): made for target, made in predictor(self._encoder(source), one).items()}
+            made = predictor(self._encoder(source), one)
+            out |= {(source, t): Predicted(self.scales(t, p.mean), p.log_variance) for t, p in made.items()}
         return out
 
     def _together(self, presence: Tensor, predicted: dict[tuple[str, str], Predicted]) -> Embeddings:
@@ -239,6 +241,7 @@ class JointEmbedding(Method):
         assert batch.target is not None
         self.predicting.fill_(True)
         own = {name: one.rows for name, one in encoded.items()}
+        self.scales.see(own)
         if self.options.tokens_grad_from_prediction:
             predicted = self._predicted(encoded)
         else:

@@ -1,7 +1,7 @@
 """The data sets that Absentia knows by name: one file each, and one line here.
 
-A data set is a module with a function `build()` that returns a `datasets.Dataset`; one that is built from the
-user's own copy has `open_folder(where)` too, and is called `NAME:FOLDER`. `DECLARATION` says what its columns mean.
+A data set is a module with a function `build()` that returns a `datasets.Dataset`; one that is made from the
+user's own copy has `open_folder(where)` instead, and is called `NAME:FOLDER`. `DECLARATION` says what its columns mean.
 Nothing is imported before it is asked for.
 """
 
