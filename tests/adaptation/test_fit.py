@@ -239,3 +239,17 @@ def test_a_loader_that_gives_something_else_is_named(loader: list[Any], words: s
 def test_kinds_without_scale_and_shift_per_pattern_cannot_be_calibrated(kind: str) -> None:
     with pytest.raises(UserError, match="no scale and shift per pattern"):
         adapted(kind).calibrate(batches(TRAIN))
+
+
+@pytest.mark.parametrize("kind", ["scale-shift", "compositional"])
+def test_what_no_validation_row_can_show_keeps_what_it_learned(kind: str) -> None:
+    net, plain = adapted(kind), adapted(kind)
+    lacking = [(inputs | {"right": None}, target) for inputs, target in batches(VALID)]
+    net.fit(batches(TRAIN), loss=F.cross_entropy, validation=lacking, epochs=2, lr=1e-2)
+    plain.fit(batches(TRAIN), loss=F.cross_entropy, epochs=2, lr=1e-2)
+    sets = [net.bank.of_set(number) for number in range(2)]
+    assert all(any(v.any() for values in one.values() for v in values.values()) for one in sets)
+    if kind == "scale-shift":
+        right = net.bank.set_names.index("right")
+        for mine, last in zip(sets[right].values(), plain.bank.of_set(right).values(), strict=True):
+            assert all(torch.equal(mine[name], last[name]) for name in mine)

@@ -73,7 +73,7 @@ def test_gradients_flow_to_the_target_only_where_the_option_says_so(flows: str, 
     own = {name: one.rows.detach().requires_grad_() for name, one in encoded.items()}
     found = []
     for pair in made._pairs(batch.presence, made._predicted(encoded), own):
-        from absentia.layers.objectives import pair_loss
+        from absentia.methods.joint_embedding_objectives import pair_loss
 
         found.append(pair_loss(pair, made.options))
     torch.stack(found).sum().backward()  # type: ignore[no-untyped-call]

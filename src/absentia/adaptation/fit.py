@@ -194,7 +194,10 @@ def _heard(net: Adapted, name: str | None, *, base: bool = False) -> Iterator[li
 
 
 class _Best:
-    """The values of each set at the lowest validation loss of its pattern; of a composed kind, of the mean."""
+    """The values of each set at the lowest validation loss of its pattern; of a composed kind, of the mean.
+
+    A pattern that no validation row can show keeps what it learned last.
+    """
 
     def __init__(self, net: Adapted) -> None:
         self.net, self.bank = net, net.bank
@@ -203,10 +206,10 @@ class _Best:
 
     def see(self, losses: dict[str, float]) -> None:
         """Keep the sets that are better than ever."""
-        mean = sum(losses.values()) / len(losses)
         if self.bank.kind.composed:
-            losses = dict.fromkeys(self.bank.set_names, mean)
-        better = [name for name in self.bank.set_names if losses.get(name, math.inf) < self.lowest[name]]
+            known = [loss for loss in losses.values() if not math.isnan(loss)]
+            losses = dict.fromkeys(self.bank.set_names, sum(known) / len(known) if known else math.nan)
+        better = [name for name in losses if name in self.lowest and not losses[name] >= self.lowest[name]]
         self.lowest |= {name: losses[name] for name in better}
         if better:
             self._copy(better, list(self.net.adapters()), self.kept)

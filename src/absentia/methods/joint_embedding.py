@@ -26,10 +26,10 @@ from absentia.layers.gaussian_predictor import GaussianPredictor
 from absentia.layers.guard import Guard
 from absentia.layers.heads import row_losses, task_loss
 from absentia.layers.naming import module_key
-from absentia.layers.objectives import Pair, moment_distance, pair_loss
 from absentia.layers.predictors import Predicted, Predictor, Scales, combined
 from absentia.layers.subsets import random_subsets
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
+from absentia.methods.joint_embedding_objectives import Pair, moment_distance, pair_loss
 from absentia.methods.joint_embedding_options import JointEmbeddingOptions
 from absentia.models.encoders.pretrained import TunedEmbedder
 from absentia.models.tuning import still, tune
@@ -151,6 +151,8 @@ class JointEmbedding(Method):
         ]
         if not never or self.options.predictor in ("none", "mean"):
             return []
+        if self.options.predictor == "gaussian":
+            return [f"No training row has {'; '.join(never)} together: they count as unrelated."]
         how = "labels and moments alone teach" if self.options.moments else "labels alone teach"
         return [f"No training row has {'; '.join(never)} together: {how} one to be predicted from the other."]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,9 +10,7 @@ from torch.nn import functional as F
 
 from absentia.layers.predictors import Predicted
 from absentia.layers.vicreg import vicreg
-
-if TYPE_CHECKING:
-    from absentia.methods.joint_embedding_options import JointEmbeddingOptions
+from absentia.methods.joint_embedding_options import JointEmbeddingOptions
 
 __all__ = ["Pair", "moment_distance", "pair_loss"]
 
