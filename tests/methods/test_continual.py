@@ -50,6 +50,38 @@ def stirred(name: str, count: int = 2, options: dict[str, Any] | None = None) ->
     return method
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "settles"),
+    [
+        ("rebq", {}, True),
+        ("rebq", {"head": "ridge"}, False),
+        ("rebq", {"head": "gaussian"}, False),
+        ("coda", {}, True),
+        ("coda", {"aware": True}, False),
+        ("coda", {"among": "all"}, False),
+        ("probe", {}, True),
+        ("l2p", {}, False),
+        ("prototypes", {}, False),
+        ("finetune", {}, False),
+    ],
+)
+def test_only_what_stands_still_is_said_to(name: str, options: dict[str, Any], settles: bool) -> None:
+    """Rows of known classes alone, in a later session: what moves is what the method says moves."""
+    method = streams.build(name, DATA, options)
+    for number in range(2):
+        if number:
+            streams.begin(method, DATA, number)
+        method.close_session(lambda number=number: iter([batch_of(number)]))
+    known = {key: tensor.clone() for key, tensor in method.learned().items() if key != "prior"}
+    streams.begin(method, DATA, 2)
+    for stage in method.stages():
+        sum(method.losses(batch_of(0), stage, torch.Generator()).values()).backward()
+        torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], weight_decay=0.1).step()
+    method.close_session(lambda: iter([batch_of(0)]))
+    assert method.settles == settles
+    assert same_bits(known, {key: method.learned()[key] for key in known}) == settles
+
+
 # --- a stream of three sessions, whatever the method
 
 

@@ -76,13 +76,14 @@ class Batch:
         names (frozen weights); what it gave before is taken from the memo.
         """
         if self.memo is None or self.places is None:
-            with torch.no_grad():
-                return make(self)
+            return _quietly(make, self)
         out: Tensor | None = None
         for pattern in torch.unique(self.presence, dim=0):
             mine = (self.presence == pattern).all(dim=1)
             block = partial(_made, make, pattern, names)
-            found = self.memo.recall((key, tuple(pattern.tolist())), self.places[mine], block)
+            found = self.memo.recall(key, tuple(pattern.tolist()), self.places[mine], block)
+            if found is None:
+                return _quietly(make, self)
             out = found.new_zeros(len(self), *found.shape[1:]) if out is None else out
             out = out.index_put((mine,), found.to(out.device))
         return self.presence.new_zeros(0, dtype=torch.float32) if out is None else out
@@ -108,6 +109,11 @@ class Batch:
             memo=self.memo,
             places=None if self.places is None else self.places.to(device),
         )
+
+
+@torch.no_grad()
+def _quietly(make: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    return make(batch)
 
 
 def _made(

@@ -103,14 +103,12 @@ class Method(nn.Module, ABC):
     """A way of making a backbone hold when modalities are absent.
 
     feeds_placeholders: whether absent inputs are embedded as if they were there, so that absence saves nothing.
-    settles: whether what a session learned stands still from the next one on.
     checks: whether it decides something from validation rows once training has ended.
     Options: its own settings, a dataclass whose every field has a default.
     """
 
     name: ClassVar[str]
     feeds_placeholders: ClassVar[bool] = False
-    settles: ClassVar[bool] = False
     checks: ClassVar[bool] = False
     Options: ClassVar[type[Any]] = NoOptions
 
@@ -127,6 +125,11 @@ class Method(nn.Module, ABC):
     def remembers(self) -> int:
         """Training rows of earlier sessions that it wants to see again in later ones; 0: old data is gone."""
         return 0
+
+    @property
+    def settles(self) -> bool:
+        """Whether what a session learned stands still from the next one on, also of classes that come back."""
+        return False
 
     def stages(self) -> Sequence[Stage]:
         """What is trained, one after the other; one stage with everything unless a method says otherwise."""

@@ -46,11 +46,15 @@ class Options(AwareOptions):
 
 
 class CODA(Prompting):
-    """A pool of components that grows by the session; with `aware` alone, something of earlier sessions moves on."""
+    """A pool of components that grows by the session."""
 
     name = "coda"
-    settles = True
     Options = Options
+
+    @property
+    def settles(self) -> bool:
+        """Prompts that say what is there serve every session, and so does a classifier that all classes compete in."""
+        return self.blocks_settle and self.aware is None
 
     def make_prompts(self) -> None:
         self.pool = ComponentPool(

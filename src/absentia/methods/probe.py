@@ -12,5 +12,8 @@ class Probe(Continual):
 
     name = "probe"
     freezes = True
-    settles = True
     Options = SessionLossOptions
+
+    @property
+    def settles(self) -> bool:
+        return True

@@ -50,7 +50,6 @@ class RebQ(Method):
     """A memory pool, a pool of prefixes for each modality and a classifier, all growing with the sessions."""
 
     name = "rebq"
-    settles = True
     Options = RebQOptions
 
     def __init__(self, *, parts: Parts) -> None:
@@ -65,6 +64,11 @@ class RebQ(Method):
         self.head = self._head()
         standard = Standard(count=len(parts.names), width=self.backbone.width)
         self.standard = standard if self.options.queries == "standardised" else None
+
+    @property
+    def settles(self) -> bool:
+        """A head that adds up counts the rows of known classes too."""
+        return self.head is None
 
     def stages(self) -> Sequence[Stage]:
         """One in every session; none once rows are counted and nothing that is counted would change any more."""
