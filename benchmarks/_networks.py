@@ -1,15 +1,16 @@
 """Small trained networks that are not ours, on tables that benchmarks know: subjects to adapt.
 
-Each is what somebody would write who never thought of absence: an encoder per modality (convolutions with batch norm,
-an LSTM, a perceptron), tokens side by side, `torch.nn.TransformerEncoder` on top, the mean of all tokens into a linear
-head. `lgg_mri` is MONAI's BasicUNet on three MRI contrasts as the channels of one input, and a mask of the tumour as
-its answer. All are trained here on complete rows. `absentia adapt benchmarks/_networks.py:digits` adapts one by hand.
+Most have an encoder per modality, tokens side by side, `torch.nn.TransformerEncoder` on top and the mean of all tokens
+into a linear head. In `gestures_mult` every stream attends to every other; `glyphs_vilt` is a ViLT of
+transformers (`_modules.py`). `lgg_mri` is MONAI's BasicUNet on three MRI contrasts as the channels of one input, and a
+mask of the tumour as its answer. All are trained here on complete rows. `absentia adapt benchmarks/_networks.py:digits`
+adapts one by hand.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from _modules import CrossModal, Fusion, Numbers, Picture, Signal, Vilt, Words
 from _streams import prepared_streams
 from _tables import data_folder, open_known
 from torch import Tensor, nn
@@ -30,9 +32,20 @@ from absentia.errors import UserError
 __all__ = ["SUBJECTS", "Fusion", "subject"]
 
 CONTRASTS = ("t1_pre", "flair", "t1_post")
-WIDTH = 64
+VILT_OWN = {part: f"backbone.embeddings.{module}_embeddings" for part, module in (("text", "text"), ("image", "patch"))}
+PLACES = ("hand", "lower", "upper")
+LETTERS = 40  # of a name, as many as are read
 BATCH = 64
-EPOCHS = {"lgg_mri": 30, "digits": 20, "mfeat": 20, "gestures_imu": 40, "glyphs": 12, "fashion": 20}
+EPOCHS = {
+    "lgg_mri": 30,
+    "digits": 20,
+    "mfeat": 20,
+    "gestures_imu": 40,
+    "gestures_mult": 40,
+    "glyphs": 12,
+    "glyphs_vilt": 12,
+    "fashion": 20,
+}
 Columns = dict[str, Tensor]
 
 
@@ -51,85 +64,18 @@ class Batches:
             yield {name: x[rows] for name, x in self.inputs.items()}, self.target[rows]
 
 
-class Picture(nn.Module):
-    """(B, c, h, w) -> (B, T, WIDTH)"""
-
-    def __init__(self, channels: int, stride: int = 2) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(nn.Conv2d(channels, 32, 3, stride, 1), nn.BatchNorm2d(32), nn.ReLU()),
-            *(nn.Conv2d(32, WIDTH, 3, stride, 1), nn.BatchNorm2d(WIDTH), nn.ReLU()),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = self.layers(x).flatten(2).mT
-        return tokens if tokens.shape[1] <= 32 else F.avg_pool1d(tokens.mT, 4).mT
-
-
-class Signal(nn.Module):
-    """(B, c, l) -> (B, T, WIDTH)"""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(nn.Conv1d(channels, 32, 5, 4, 2), nn.BatchNorm1d(32), nn.ReLU()),
-            *(nn.Conv1d(32, WIDTH, 3, 4, 1), nn.BatchNorm1d(WIDTH), nn.ReLU()),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x).mT  # type: ignore[no-any-return]
-
-
-class Words(nn.Module):
-    """Characters (B, l) -> (B, 1, WIDTH)"""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.table, self.lstm = nn.Embedding(size, 32, padding_idx=0), nn.LSTM(32, WIDTH, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs, _ = self.lstm(self.table(x))
-        return outputs.mean(dim=1, keepdim=True)  # type: ignore[no-any-return]
-
-
-class Numbers(nn.Module):
-    """(B, d) -> (B, 1, WIDTH)"""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(size, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)[:, None]  # type: ignore[no-any-return]
-
-
-class Fusion(nn.Module):
-    """Tokens of all modalities through a transformer; forward takes each by its name."""
-
-    def __init__(self, encoders: Mapping[str, nn.Module], classes: int, layers: int = 2) -> None:
-        super().__init__()
-        self.names = list(encoders)
-        self.encoders = nn.ModuleDict(dict(encoders))
-        self.kinds = nn.Parameter(torch.randn(len(encoders), WIDTH) * 0.02)
-        layer = nn.TransformerEncoderLayer(WIDTH, 4, 2 * WIDTH, dropout=0.1, batch_first=True)
-        self.fusion = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.head = nn.Linear(WIDTH, classes)
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """(B, K)"""
-        tokens = [self.encoders[name](inputs[name]) + self.kinds[m] for m, name in enumerate(self.names)]
-        return self.head(self.fusion(torch.cat(tokens, dim=1)).mean(dim=1))  # type: ignore[no-any-return]
-
-
 def subject(name: str, seed: int, data: Path | None = None, work: Path = Path("streams")) -> Subject:
     """A network trained on complete rows, its rows in three splits; `UserError` where there is no table."""
     if name == "lgg_mri":
         return _mri_subject(seed, data)
     columns, target, splits, encoders = TABLES[name](data, work)
     classes = int(target.max()) + 1
+    fusion: type[Fusion] | type[CrossModal] = CrossModal if name == "gestures_mult" else Fusion
 
-    def fresh() -> Fusion:
-        return Fusion({key: make() for key, make in encoders.items()}, classes)
+    def fresh() -> nn.Module:
+        if name == "glyphs_vilt":
+            return Vilt(classes, words=128, length=LETTERS, side=columns["image"].shape[-1])
+        return fusion({key: make() for key, make in encoders.items()}, classes)
 
     parts = _parts(columns, target, splits, seed)
     torch.manual_seed(seed)
@@ -137,7 +83,7 @@ def subject(name: str, seed: int, data: Path | None = None, work: Path = Path("s
     _train(network, parts["train"], EPOCHS[name], F.cross_entropy)
     return Subject(
         network=network,
-        modalities={key: f"encoders.{key}" for key in columns},
+        modalities={key: VILT_OWN[key] if name == "glyphs_vilt" else f"encoders.{key}" for key in columns},
         train=parts["train"],
         validation=parts["val"],
         test=parts["test"],
@@ -275,7 +221,7 @@ def _fashion(data: Path | None, work: Path) -> Made:
 
 
 def _gestures(data: Path | None, work: Path) -> Made:
-    names = [f"{place}_{sensor}" for place in ("hand", "lower", "upper") for sensor in ("acc", "gyro")]
+    names = [f"{place}_{sensor}" for place in PLACES for sensor in ("acc", "gyro")]
     table = open_known("gestures_imu", data_folder(data)).take(np.arange(624))
     splits = np.asarray(assign_splits(table["split"].to_pylist(), table["id"].to_pylist()))
     columns = {}
@@ -284,8 +230,18 @@ def _gestures(data: Path | None, work: Path) -> Made:
         x = x if x.shape[1] < x.shape[2] else x.mT
         seen = x[torch.from_numpy(splits == "train")]
         columns[name] = (x - seen.mean((0, 2), keepdim=True)) / seen.std((0, 2), keepdim=True).clamp(min=1e-6)
-    make = {name: (lambda c=x.shape[1]: Signal(c)) for name, x in columns.items()}
-    return columns, _numbered(table["gesture"].to_pylist()), splits, make
+    return columns, _numbered(table["gesture"].to_pylist()), splits, _signal_encoders(columns)
+
+
+def _gestures_by_place(data: Path | None, work: Path) -> Made:
+    """Three streams instead of six."""
+    columns, target, splits, _ = _gestures(data, work)
+    joined = {place: torch.cat([columns[f"{place}_acc"], columns[f"{place}_gyro"]], dim=1) for place in PLACES}
+    return joined, target, splits, _signal_encoders(joined)
+
+
+def _signal_encoders(columns: Columns) -> dict[str, Callable[[], nn.Module]]:
+    return {name: (lambda c=x.shape[1]: Signal(c)) for name, x in columns.items()}
 
 
 def _glyphs(data: Path | None, work: Path) -> Made:
@@ -295,9 +251,9 @@ def _glyphs(data: Path | None, work: Path) -> Made:
     _, first = np.unique(np.asarray(table["id"].to_pylist()), return_index=True)  # one rendering of each character
     table = table.take(np.sort(first))
     pictures = [np.asarray(Image.open(io.BytesIO(_bytes(cell))).convert("L")) for cell in table["image"].to_pylist()]
-    text = torch.zeros(table.num_rows, 40, dtype=torch.long)
+    text = torch.zeros(table.num_rows, LETTERS, dtype=torch.long)
     for row, words in enumerate(table["text"].to_pylist()):
-        codes = [min(ord(letter), 127) for letter in (words or "")[:40]]
+        codes = [min(ord(letter), 127) for letter in (words or "")[:LETTERS]]
         text[row, : len(codes)] = torch.tensor(codes)
     facts = ("category", "bidirectional", "combining", "width", "mirrored", "decomposition")
     properties = _one_hot([[str(table[c][i].as_py()) for c in facts] for i in range(table.num_rows)])
@@ -310,6 +266,11 @@ def _glyphs(data: Path | None, work: Path) -> Made:
     make = {"image": lambda: Picture(1), "text": lambda: Words(128), "properties": lambda: Numbers(width)}
     splits = np.asarray(assign_splits(table["split"].to_pylist(), table["id"].to_pylist()))
     return columns, _numbered(table["script"].to_pylist()), splits, make
+
+
+def _glyphs_pair(data: Path | None, work: Path) -> Made:
+    columns, target, splits, _ = _glyphs(data, work)
+    return {name: columns[name] for name in VILT_OWN}, target, splits, {}
 
 
 def _vectors(table: pa.Table, names: Sequence[str], target: str) -> Made:
@@ -343,7 +304,9 @@ TABLES: dict[str, Callable[[Path | None, Path], Made]] = {
     "digits": _digits,
     "mfeat": _mfeat,
     "gestures_imu": _gestures,
+    "gestures_mult": _gestures_by_place,
     "glyphs": _glyphs,
+    "glyphs_vilt": _glyphs_pair,
     "fashion": _fashion,
 }
 SUBJECTS = (*TABLES, "lgg_mri")

@@ -47,7 +47,7 @@ KINDS = (
     "compositional",
 )
 ALL = (*KINDS, "calibrated", "fine-tuned", "dedicated")
-PASSES = {"digits": 20, "mfeat": 20, "gestures_imu": 40, "glyphs": 12, "fashion": 15, "lgg_mri": 20}
+PASSES = EPOCHS | {"fashion": 15, "lgg_mri": 20}
 SHARE = 0.02  # of the parameters of a network under a million, for "scale-shift sparse"
 MANY = 4
 Row = dict[str, Any]

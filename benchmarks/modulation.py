@@ -13,6 +13,8 @@ Forward, without gradients, eight rows:
   mixed    eight patterns, one for each row, in one pass
   grouped  the same eight rows, pattern by pattern
 
+The same in a network of width 64, 4 layers and 16 tokens, where a pass costs more than its arithmetic.
+
 Training step, forward and backward and AdamW, the same eight rows:
   plain    the whole network learns
   one, mixed, grouped  adapters learn
@@ -86,12 +88,10 @@ def main() -> None:
     asked = _asked()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(asked.seed)
-    network, rows = (Strips(64, 2, 4, 4), _rows(32)) if asked.smoke else (Strips(768, 12, 12, 49), _rows(112))
-    net = adapt(network, modalities={n: f"embed.{n}" for n in STRIPS}, example=[r[:3] for r in rows], say=None)
-    with torch.no_grad():
-        for parameter in net.adapters():
-            parameter.normal_(0, 0.01)
+    small = _adapted(Strips(64, 4, 4, 4), _rows(32))
+    net, rows = small if asked.smoke else _adapted(Strips(768, 12, 12, 49), _rows(112))
     lines = take_turns("forward", _forward(net, rows), asked.repeats)
+    lines += take_turns("forward, width 64", _forward(*small), 10 * asked.repeats)
     lines += take_turns("training step", _steps(net, rows), asked.repeats)
     lines.append(_sizes(net))
     lines += _peft_today()
@@ -100,6 +100,15 @@ def main() -> None:
         told = [f"{x['case']} {x['variant']}: {x['speedup']:.2f}x" for x in lines if "speedup" in x]
         told += [f"{x['case']}: {x['says']}" for x in lines if "says" in x]
         record("adapters in a network of ViT-B size, batch 8", told, asked.seed, path)
+
+
+def _adapted(network: nn.Module, rows: list[Tensor]) -> tuple[Adapted, list[Tensor]]:
+    """A network with adapters that do something, and rows for it."""
+    net = adapt(network, modalities={n: f"embed.{n}" for n in STRIPS}, example=[r[:3] for r in rows], say=None)
+    with torch.no_grad():
+        for parameter in net.adapters():
+            parameter.normal_(0, 0.01)
+    return net, rows
 
 
 def _rows(side: int) -> list[Tensor]:
