@@ -26,6 +26,7 @@ from absentia.layers.gaussian_predictor import GaussianPredictor
 from absentia.layers.guard import Guard
 from absentia.layers.heads import row_losses, task_loss
 from absentia.layers.naming import module_key
+from absentia.layers.nearest_predictor import NearestPredictor
 from absentia.layers.predictors import Predicted, Predictor, Scales, combined
 from absentia.layers.subsets import random_subsets
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
@@ -65,6 +66,7 @@ class JointEmbedding(Method):
             for name in sorted(parts.names):
                 self.predictors[module_key(name)] = self._predictor(name)
         self.moments = GaussianPredictor(modalities=len(parts.names), width=self.width)
+        self.nearest = self._memory(len(parts.names)) if self.options.predictor == "nearest" else None
         self.scales = Scales(names=sorted(parts.names), width=self.width)
         self.guard = Guard(modalities=len(parts.names))
         self.register_buffer("predicting", torch.tensor(self.options.training == "joint"))
@@ -109,8 +111,10 @@ class JointEmbedding(Method):
         was, _ = self.training, self.eval()
         for batch in batches():
             own = {name: one.rows for name, one in self._encoded(batch).items()}
-            self.moments.add(*self._stacked(own, batch.presence))
-        self.moments.solve()
+            for learner in self._counting:
+                learner.add(*self._stacked(own, batch.presence))
+        for learner in self._counting:
+            learner.solve()
         self.train(was)
 
     @torch.no_grad()
@@ -151,8 +155,9 @@ class JointEmbedding(Method):
         ]
         if not never or self.options.predictor in ("none", "mean"):
             return []
-        if self.options.predictor == "gaussian":
-            return [f"No training row has {'; '.join(never)} together: they count as unrelated."]
+        if self.options.predictor in ("gaussian", "nearest"):
+            how = "they count as unrelated" if self.options.predictor == "gaussian" else "one is guessed as its mean"
+            return [f"No training row has {'; '.join(never)} together: {how}."]
         how = "labels and moments alone teach" if self.options.moments else "labels alone teach"
         return [f"No training row has {'; '.join(never)} together: {how} one to be predicted from the other."]
 
@@ -206,12 +211,18 @@ class JointEmbedding(Method):
         """Per modality a guess for every row, (B, D), worth something where it is absent."""
         if not bool(self.predicting) or self.options.predictor == "none" or len(self.parts.names) < 2:
             return {}
-        if self.options.predictor in ("gaussian", "mean"):
-            stacked, presence = self._stacked(own, batch.presence)
-            shown = presence if self.options.predictor == "gaussian" else torch.zeros_like(presence)
-            made = self.moments(stacked, shown)[0]
-            return {name: made[:, m] for m, name in enumerate(self.parts.names)}
-        return self._together(batch.presence, self._predicted(encoded))
+        if self._learns_to_predict:
+            return self._together(batch.presence, self._predicted(encoded))
+        made = self._counted(*self._stacked(own, batch.presence))
+        return {name: made[:, m] for m, name in enumerate(self.parts.names)}
+
+    def _counted(self, stacked: Tensor, presence: Tensor) -> Tensor:
+        """(B, M, D): guesses that nothing was trained for, from embeddings (B, M, D)."""
+        if self.nearest is not None:
+            mean = self.moments.mean.view(len(self.parts.names), self.width)
+            return cast(Tensor, self.nearest(stacked, presence, mean))
+        shown = presence if self.options.predictor == "gaussian" else torch.zeros_like(presence)
+        return cast(Tensor, self.moments(stacked, shown)[0])
 
     def _predicted(self, encoded: dict[str, Encoded]) -> dict[tuple[str, str], Predicted]:
         """Of every present source and each other modality, for the rows that have the source."""
@@ -319,6 +330,14 @@ class JointEmbedding(Method):
         )
 
     # Small things
+
+    @property
+    def _counting(self) -> list[GaussianPredictor | NearestPredictor]:
+        """What learns from the embeddings of a session's rows by counting them."""
+        return [self.moments] if self.nearest is None else [self.moments, self.nearest]
+
+    def _memory(self, modalities: int) -> NearestPredictor:
+        return NearestPredictor(modalities=modalities, width=self.width, neighbours=self.options.neighbours)
 
     @property
     def _learns_to_predict(self) -> bool:

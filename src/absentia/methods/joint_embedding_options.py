@@ -12,7 +12,7 @@ from absentia.methods.settings import at_least, between, one_of
 
 __all__ = ["JointEmbeddingOptions"]
 
-PredictorName = Literal["prompts", "pooled", "gaussian", "mean", "none"]
+PredictorName = Literal["prompts", "pooled", "gaussian", "nearest", "mean", "none"]
 Objective = Literal["vicreg", "mse", "cosine", "infonce"]
 Tune = Literal["biases", "full", "frozen"]
 TargetGradient = Literal["none", "var_cov_only", "full"]
@@ -24,8 +24,10 @@ class JointEmbeddingOptions:
 
     Args:
         predictor: prompts (read-only prompts beside the source's encoder; its embedding alone where there are no
-            layers to read), pooled (always the embedding alone), gaussian (closed form, nothing learned), mean (the
-            training rows' mean) or none (fuses what is present alone).
+            layers to read), pooled (always the embedding alone), gaussian (closed form, nothing learned), nearest (of the
+            training rows most alike in what is present), mean (the training rows' mean) or none (fuses what is
+            present alone).
+        neighbours: with `nearest`, of how many rows the mean is taken.
         objective: what makes guess and target alike: vicreg, mse, cosine or infonce.
         prompts: of each directed pair.
         reads: what prompts read: tokens, self (and itself), group (and the others of its target).
@@ -46,6 +48,7 @@ class JointEmbeddingOptions:
 
     predictor: PredictorName = "prompts"
     objective: Objective = "vicreg"
+    neighbours: int = 1
     prompts: int = 8
     reads: Reads = "tokens"
     tune: Tune = "biases"
@@ -72,6 +75,7 @@ class JointEmbeddingOptions:
         one_of("variance_reduction", self.variance_reduction, get_args(Reduction))
         one_of("target_grad", self.target_grad, get_args(TargetGradient))
         at_least("prompts", self.prompts, 1)
+        at_least("neighbours", self.neighbours, 1)
         for name in ("invariance", "variance", "covariance", "alone", "predict", "labels", "moments"):
             between(name, getattr(self, name), 0, 1e6)
         if self.predictor == "none" and self.training == "joint":
