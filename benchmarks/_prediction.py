@@ -24,6 +24,7 @@ from absentia.data.table import Table
 from absentia.evaluate.metrics import score
 from absentia.evaluate.patterns import Answers, answer, answer_patterns, chosen_patterns, validate
 from absentia.learn.build import build_method, patterns_seen
+from absentia.learn.checkpoint import Position
 from absentia.learn.folder import RunFolder
 from absentia.learn.loop import Loop
 from absentia.learn.prepare import Prepared, prepare, rows_of, survey
@@ -31,9 +32,9 @@ from absentia.learn.session import rows_to_close
 from absentia.methods.base import Method
 from absentia.methods.joint_embedding import JointEmbedding
 
-__all__ = ["Bench", "Trained", "explained", "prepared", "scores_of", "switched_off"]
+__all__ = ["Bench", "Trained", "derived", "explained", "prepared", "say_of_guesses", "scores_of", "trained"]
 
-COUNTED = ("moments.", "nearest.")  # what a method counts once training has ended
+COUNTED = ("moments.", "nearest.", "guard.")  # what a method finds out once training has ended
 Scores = dict[str, float]
 
 
@@ -82,8 +83,13 @@ def prepared(table: Table, schema: Schema, config: RunConfig, rates: Mapping[str
     return Bench(data=data, whole=whole, config=config)
 
 
-def trained(bench: Bench, name: str, options: Mapping[str, Any], epochs: float) -> Trained:
-    """A fresh method, trained as `absentia train` trains it."""
+def trained(
+    bench: Bench, name: str, options: Mapping[str, Any], epochs: float, encoded: Trained | None = None
+) -> Trained:
+    """A fresh method, trained as `absentia train` trains it.
+
+    encoded: one whose encoders and heads the first stage would give again, to the last bit; it is left out then.
+    """
     method, data = built(bench, name, options), bench.data
     val = data.rows["val"]
     patterns = chosen_patterns(data.names, (), val.presence)
@@ -97,6 +103,9 @@ def trained(bench: Bench, name: str, options: Mapping[str, Any], epochs: float) 
             validate=partial(validate, rows=val, patterns=patterns, codec=data.fitted.codec),
             run="benchmark",
         )
+        if encoded is not None:
+            _take(method, encoded.method, ("encoders.", "heads."))
+            loop.position = Position(stage=1)
         started = time.process_time()
         loop.fit()
     settled(bench, method)
@@ -106,11 +115,16 @@ def trained(bench: Bench, name: str, options: Mapping[str, Any], epochs: float) 
 def derived(bench: Bench, source: Trained, options: Mapping[str, Any]) -> Trained:
     """The same encoders and heads under options that train nothing more."""
     made = built(bench, source.method.name, options)
-    given = source.method.state_dict()
-    mine = {k: given[k] for k in made.state_dict() if k in given and not k.startswith((*COUNTED, "guard."))}
-    made.load_state_dict(mine, strict=False)
+    _take(made, source.method, ("",))
     settled(bench, made)
-    return Trained(made, source.seconds)
+    return Trained(made, 0.0)
+
+
+def _take(method: Method, other: Method, parts: tuple[str, ...]) -> None:
+    """What both have, of the parts whose names begin so, but for what is found out once training has ended."""
+    mine, given = method.state_dict(), other.state_dict()
+    fitting = {k: x for k, x in given.items() if k in mine and k.startswith(parts) and not k.startswith(COUNTED)}
+    method.load_state_dict(fitting, strict=False)
 
 
 def built(bench: Bench, name: str, options: Mapping[str, Any]) -> Method:
@@ -142,15 +156,16 @@ def _score(bench: Bench, rows: Rows, answers: Answers) -> float:
     return float(score(answers.probabilities, rows.target[answers.positions], ids, codec, interval=False).score or 0)
 
 
-def switched_off(bench: Bench, method: Method) -> list[str]:
-    """The incomplete patterns whose guesses held-out rows did not want."""
+def say_of_guesses(bench: Bench, method: Method) -> dict[str, float]:
+    """By incomplete pattern how much of a say held-out rows gave to guesses, from 0 (switched off) to 1."""
     if not isinstance(method, JointEmbedding) or method.options.predictor == "none":
-        return []
+        return {}
     names = sorted(bench.data.names)
-    patterns = method.guard.patterns
-    off = ~method.guard.helps(patterns) & ~patterns.all(dim=1)
-    shown = [[bool(p[names.index(name)]) for name in bench.data.names] for p in patterns[off]]
-    return [pattern_name(bench.data.names, pattern) for pattern in shown]
+    patterns = method.guard.patterns[~method.guard.patterns.all(dim=1)]
+    shown = [[bool(p[names.index(name)]) for name in bench.data.names] for p in patterns]
+    return {
+        pattern_name(bench.data.names, p): s for p, s in zip(shown, method.guard.says(patterns).tolist(), strict=True)
+    }
 
 
 @torch.inference_mode()
@@ -165,8 +180,9 @@ def explained(bench: Bench, method: Method) -> dict[str, float]:
         true = method(batch).embeddings
         for s, t in permutations(range(len(names)), 2):
             made = method(batch.restrict(torch.arange(len(names)) == s, names)).reconstructed[names[t]]
-            for side, part in zip(found.setdefault(f"{names[t]} from {names[s]}", ([], [])), (made, true[names[t]])):
-                side.append(part.double().numpy())
+            guesses, truths = found.setdefault(f"{names[t]} from {names[s]}", ([], []))
+            guesses.append(made.double().numpy())
+            truths.append(true[names[t]].double().numpy())
     return {pair: _r2(np.concatenate(made), np.concatenate(true)) for pair, (made, true) in found.items()}
 
 

@@ -5,9 +5,9 @@
     python benchmarks/prediction.py --tables leaves100 --curve --name leaves100 --record
     python benchmarks/prediction.py --smoke
 
-Seven of ten rows of every split are incomplete, proper patterns drawn evenly, a new plan for each seed. `joint-embedding`
-trains encoders and heads for so many epochs and predictors for half as many. Rows marked "same encoders" take these
-encoders and heads and only answer in another way, so nothing but the guess differs:
+Seven of ten rows of every split are incomplete, proper patterns drawn evenly, a new plan for each seed.
+`joint-embedding` trains encoders and heads for so many epochs and predictors for half as many. Rows marked "same
+encoders" take these encoders and heads and only answer in another way, so nothing but the guess differs:
 
   joint-embedding   read-only prompts (the source's embedding where there are no layers to read), VICReg, guarded
   guard off         the same guesses everywhere                                               (same encoders)
@@ -16,16 +16,18 @@ encoders and heads and only answer in another way, so nothing but the guess diff
   gaussian          the closed form                                                           (same encoders)
   nearest           the embedding of the training row most alike                              (same encoders)
   oracle            the true embedding of what is absent                                      (same encoders)
-  pooled            prompts off: predictors read the source's embedding
-  infonce           a contrast instead of VICReg
+  pooled            prompts off: predictors read the source's embedding                       (same encoders)
+  infonce           a contrast instead of VICReg                                              (same encoders)
+  joint             encoders and predictors learn together, for as many steps
   present longer    present only, trained for as many steps as joint-embedding has in all
   single-branch     likewise, as many steps
 
-How to read it: `patterns` has the score of each pattern on all test rows, `incomplete` the mean over the incomplete ones,
-`as_given` the score on test rows as the plan leaves them. `closed` is (score - present only) / (oracle - present only),
-for each pattern where the oracle is half a point better, and over their sum. `worst_difference` is the least of
-score - present only over incomplete patterns. `off` is what the guard switched off, `r2` how much of each embedding's
-variance is explained from each other modality alone, on test rows. Accuracy; means and standard deviations over seeds.
+How to read it: `patterns` has the score of each pattern on all test rows, `incomplete` the mean over the incomplete
+ones, `as_given` the score on test rows as the plan leaves them. `closed` is (score - present only) / (oracle - present
+only), for each pattern where the oracle is half a point better, and over their sum. `worst_difference` is the least of
+score - present only over incomplete patterns. `say` is what the guard gave to the guesses of each pattern, 0 where it
+switched them off, and `r2` how much of each embedding's variance is explained from each other modality alone, on test
+rows. Accuracy; means and standard deviations over the seeds.
 
 With --curve, so many of the training and validation rows are complete: 1, 5, 10, 30, 100 %.
 """
@@ -39,7 +41,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from _prediction import Bench, Trained, derived, explained, prepared, scores_of, switched_off, trained
+from _prediction import Bench, Trained, derived, explained, prepared, say_of_guesses, scores_of, trained
 from _results import RESULTS, record, write
 from _tables import KNOWN, SMOKE, data_folder, encoder_folders, open_known, schema_of
 
@@ -48,7 +50,7 @@ from absentia.evaluate.metrics import goodness_sign
 
 INCOMPLETE = 0.7
 COMPLETE = (0.01, 0.05, 0.1, 0.3, 1.0)
-EPOCHS = {"glyphs": 4.0, "spoken_digits": 10.0, "fashion": 20.0, "leaves100": 60.0, SMOKE: 10.0}
+EPOCHS = {"glyphs": 4.0, "spoken_digits": 10.0, "fashion": 20.0, "leaves100": 60.0, SMOKE: 6.0}
 USUAL = 20.0
 Row = dict[str, Any]
 
@@ -57,6 +59,7 @@ TRAINED: Mapping[str, tuple[str, Mapping[str, Any], float]] = {
     "joint-embedding": ("joint-embedding", {}, 1.0),
     "pooled": ("joint-embedding", {"predictor": "pooled"}, 1.0),
     "infonce": ("joint-embedding", {"objective": "infonce"}, 1.0),
+    "joint": ("joint-embedding", {"training": "joint"}, 1.5),
     "present longer": ("joint-embedding", {"predictor": "none"}, 1.5),
     "single-branch": ("single-branch", {}, 1.5),
 }
@@ -105,7 +108,7 @@ def _measured(table: str, seed: int, complete: float | None, asked: argparse.Nam
     for name, made in _methods(bench, epochs, asked.rows):
         patterns, given = scores_of(bench, made.method)
         row = about | {"row": name, "patterns": patterns, "as_given": given, "seconds": made.seconds}
-        rows.append(row | {"off": switched_off(bench, made.method), "r2": explained(bench, made.method)})
+        rows.append(row | {"say": say_of_guesses(bench, made.method), "r2": explained(bench, made.method)})
     rows = [*rows, *_oracle(rows)]
     sign, reference = goodness_sign(bench.data.fitted.codec), next(r for r in rows if r["row"] == "present only")
     rows = [_beside(row, reference, sign) for row in rows]
@@ -127,12 +130,14 @@ def _bench(table: str, seed: int, complete: float | None, asked: argparse.Namesp
 
 def _methods(bench: Bench, epochs: float, asked: Sequence[str]) -> Iterator[tuple[str, Trained]]:
     """The rows one by one; those with the same encoders behind the one that trained these."""
+    first = None
     for name, (method, options, share) in TRAINED.items():
         if name not in asked and name != "joint-embedding":
             continue
-        made = trained(bench, method, options, epochs * share)
+        made = trained(bench, method, options, epochs * share, first if share == 1.0 else None)
         yield name, made
         if name == "joint-embedding":
+            first = made
             wanted = {other: changed for other, changed in SAME.items() if other in asked or other == "present only"}
             yield from ((other, derived(bench, made, changed)) for other, changed in wanted.items())
 
@@ -177,10 +182,9 @@ def _over_seeds(rows: Sequence[Row]) -> Iterator[Row]:
             values = [row[key] for row in mine if row[key] is not None]
             out[key] = fmean(values) if values else None
             out[f"{key}_std"] = stdev(values) if len(values) > 1 else 0.0
-        for key in ("patterns", "closed", "r2"):
+        for key in ("patterns", "closed", "say", "r2"):
             names = dict.fromkeys(n for row in mine for n in row[key])
             out[key] = {n: fmean(row[key][n] for row in mine if n in row[key]) for n in names}
-        out["off"] = {p: sum(p in row["off"] for row in mine) for p in dict.fromkeys(p for r in mine for p in r["off"])}
         yield out
 
 

@@ -5,8 +5,8 @@ Every modality has an encoder of its own. Read-only prompts look into the encode
 readable part of the paper fixes that much; what it leaves open is an option here (`joint_embedding_options.py`).
 
 The tokens of a row pass its encoders once and never see a prompt, so a present modality's own embedding is the same
-whatever is predicted from it. Whether a prediction helps is asked of held-out rows, pattern by pattern; where it does
-not, what is present is fused alone.
+whatever is predicted from it. Whether a prediction helps is asked of held-out rows, pattern by pattern, and how
+much of a say it gets; where it does not, what is present is fused alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from absentia.data.batch import Batch
 from absentia.data.schema import pattern_name
 from absentia.layers.classifier import Classifier
 from absentia.layers.gaussian_predictor import GaussianPredictor
-from absentia.layers.guard import Guard
+from absentia.layers.guard import SAYS, Guard
 from absentia.layers.heads import row_losses, task_loss
 from absentia.layers.naming import module_key
 from absentia.layers.nearest_predictor import NearestPredictor
@@ -98,9 +98,9 @@ class JointEmbedding(Method):
         encoded = self._encoded(batch, listen=self._learns_to_predict and bool(self.predicting))
         own = {name: one.rows for name, one in encoded.items()}
         guesses = self._guesses(batch, encoded, own)
-        used = ~batch.presence & self.guard.helps(self._sorted(batch.presence))[:, None] if guesses else None
+        say = ~batch.presence * self.guard.says(self._sorted(batch.presence))[:, None] if guesses else None
         scores = self._scores(own)
-        fused = self._fused(scores, batch.presence, guesses, used)
+        fused = self._fused(scores, batch.presence, guesses, say)
         fused = self.guard.tempered(fused, self._sorted(batch.presence), self.prior)
         made = {name: guess[~batch.presence[:, m]] for m, name, guess in self._placed(guesses)}
         return Output(scores=fused, uncertainty=fused[:, 0], embeddings=own, reconstructed=made)
@@ -128,18 +128,14 @@ class JointEmbedding(Method):
         off = []
         for pattern in self.guard.patterns.to(self.prior.device):
             shown = pattern[self._unsorted]
-            without, with_guesses, targets = self._both_ways(batches, shown)
+            says = self._says(complete=bool(shown.all()))
+            scores, targets = self._held_out(batches, shown, says)
             if not len(targets):
                 continue
             loss = partial(task_loss, target=targets, codec=self.parts.codec)
-            helps = bool(self.predicting) and not bool(shown.all())
-            if helps and self.options.guard:
-                helps = float(loss(with_guesses)) < float(loss(without))
-                off += [] if helps else [pattern_name(self.parts.names, shown.tolist())]
-            chosen = with_guesses if helps else without
-            self.guard.decide(pattern, helps=helps)
-            if self.options.calibrate:
-                self.guard.sharpen(pattern, chosen, self.prior, loss)
+            sharpen = self.options.calibrate
+            say = self.guard.decide(pattern, scores, self.prior, loss, says=says, sharpen=sharpen)
+            off += [pattern_name(self.parts.names, shown.tolist())] if len(says) > 1 and not say else []
         self.train(was)
         if off:
             notes.append(f"Held-out rows say that predicting does not help for {', '.join(off)}: switched off there.")
@@ -176,16 +172,16 @@ class JointEmbedding(Method):
         return {name: self.heads[module_key(name)](rows) for name, rows in own.items()}
 
     def _fused(
-        self, scores: Embeddings, presence: Tensor, guesses: Embeddings | None = None, used: Tensor | None = None
+        self, scores: Embeddings, presence: Tensor, guesses: Embeddings | None = None, say: Tensor | None = None
     ) -> Tensor:
-        """(B, K): the mean of the answers of what is present, and of guesses (B, D) where they are used, (B, M)."""
+        """(B, K): the mean of the answers of what is present, and of guesses (B, D) by their say, (B, M)."""
         total = self.prior.new_zeros(len(presence), len(self.prior))
         count = presence.sum(dim=1, keepdim=True).to(total.dtype)
         for m, name in enumerate(self.parts.names):
             if name in scores:
                 total = total.index_add(0, presence[:, m].nonzero()[:, 0], scores[name].to(total.dtype))
-            if guesses and used is not None and name in guesses:
-                here = used[:, m, None].to(total.dtype)
+            if guesses and say is not None and name in guesses:
+                here = say[:, m, None].to(total.dtype)
                 total = total + here * self.heads[module_key(name)](guesses[name])
                 count = count + here
         return total / count.clamp(min=1)
@@ -288,9 +284,15 @@ class JointEmbedding(Method):
 
     # Held-out rows
 
-    def _both_ways(self, batches: Batches, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores without guesses and with them, and targets, of the rows that can show a pattern, bool (M,)."""
-        without, with_guesses, targets = [], [], []
+    def _says(self, *, complete: bool) -> Sequence[float]:
+        """What there is to choose from."""
+        if complete or not bool(self.predicting):
+            return (0.0,)
+        return SAYS if self.options.guard else (1.0,)
+
+    def _held_out(self, batches: Batches, shown: Tensor, says: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Scores (S, n, K) for each say of guesses, and targets, of the rows that can show a pattern, bool (M,)."""
+        found, targets = [self.prior.new_zeros(len(says), 0, len(self.prior))], []
         for batch in batches():
             able = (batch.presence | ~shown).all(dim=1)
             if not bool(able.any()) or batch.target is None:
@@ -298,14 +300,10 @@ class JointEmbedding(Method):
             part = batch.select(able, self.parts.names).restrict(shown, self.parts.names)
             encoded = self._encoded(part, listen=self._learns_to_predict)
             own = {name: one.rows for name, one in encoded.items()}
-            scores = self._scores(own)
-            without.append(self._fused(scores, part.presence))
-            with_guesses.append(self._fused(scores, part.presence, self._guesses(part, encoded, own), ~part.presence))
+            scores, guesses = self._scores(own), self._guesses(part, encoded, own)
+            found.append(torch.stack([self._fused(scores, part.presence, guesses, ~part.presence * s) for s in says]))
             targets.append(batch.target[able])
-        if not targets:
-            nothing = self.prior.new_zeros(0, len(self.prior))
-            return nothing, nothing, nothing[:, 0]
-        return torch.cat(without), torch.cat(with_guesses), torch.cat(targets)
+        return torch.cat(found, dim=1), torch.cat(targets) if targets else self.prior.new_zeros(0)
 
     def _diagnosis(self, batches: Batches) -> list[str]:
         """How much of each embedding a linear guess from another one explains, on held-out rows."""

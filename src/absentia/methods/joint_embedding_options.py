@@ -24,8 +24,8 @@ class JointEmbeddingOptions:
 
     Args:
         predictor: prompts (read-only prompts beside the source's encoder; its embedding alone where there are no
-            layers to read), pooled (always the embedding alone), gaussian (closed form, nothing learned), nearest (of the
-            training rows most alike in what is present), mean (the training rows' mean) or none (fuses what is
+            layers to read), pooled (always the embedding alone), gaussian (closed form, nothing learned), nearest (of
+            the training rows most alike in what is present), mean (the training rows' mean) or none (fuses what is
             present alone).
         neighbours: with `nearest`, of how many rows the mean is taken.
         objective: what makes guess and target alike: vicreg, mse, cosine or infonce.
@@ -42,7 +42,8 @@ class JointEmbeddingOptions:
             rows that never have both.
         tokens_grad_from_prediction: whether the objective reaches the source's encoder (joint training).
         target_grad: whether it reaches the target's: none, var_cov_only or full (joint training).
-        guard: whether guesses are left out for patterns where held-out rows say that they do not help.
+        guard: whether held-out rows say, pattern by pattern, how much of a say guesses have beside what is present:
+            none, a quarter, half, or as much.
         calibrate: whether every pattern's answers get a temperature of their own, from held-out rows.
     """
 
