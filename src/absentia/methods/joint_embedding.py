@@ -55,8 +55,8 @@ class JointEmbedding(Method):
         for name in sorted(parts.names):  # whatever the order of the schema, the same weights
             backbone = parts.backbone(sorted(parts.names).index(name))
             unimodal = Unimodal(embedder=backbone.embedder(name), transformer=backbone.transformer)
-            if isinstance(unimodal.embedder, TunedEmbedder):
-                tune(unimodal.embedder.encoder, self.options.tune)
+            if isinstance(unimodal.embedder, TunedEmbedder) and not unimodal.embedder.settled:
+                tune(unimodal.embedder.encoder, self.options.tune, unimodal.embedder.encoder.source)
             self.width = backbone.width
             encoders[module_key(name)] = unimodal
             heads[module_key(name)] = Classifier(width=self.width, codec=parts.codec, settles=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from absentia.data.kinds.base import TUNES, rank_of
 from absentia.errors import UserError
 from absentia.layers.side_stream import READS, Reads
 from absentia.layers.vicreg import Reduction
@@ -14,7 +15,6 @@ __all__ = ["JointEmbeddingOptions"]
 
 PredictorName = Literal["prompts", "pooled", "gaussian", "nearest", "mean", "none"]
 Objective = Literal["vicreg", "mse", "cosine", "infonce"]
-Tune = Literal["biases", "full", "frozen"]
 TargetGradient = Literal["none", "var_cov_only", "full"]
 
 
@@ -31,7 +31,8 @@ class JointEmbeddingOptions:
         objective: what makes guess and target alike: vicreg, mse, cosine or infonce.
         prompts: of each directed pair.
         reads: what prompts read: tokens, self (and itself), group (and the others of its target).
-        tune: of pretrained encoders learn the biases, everything (full) or nothing (frozen); ours always learn.
+        tune: of pretrained encoders whose modality says no more than that they learn (tune true), the biases do,
+            products of low rank (lora, or lora:RANK), everything (full) or nothing (frozen); ours always learn.
         training: two (encoders and heads first, then prompts and predictors with all else frozen) or joint.
         invariance, variance, covariance: weights of VICReg's terms.
         variance_reduction: mean of both branches, as its code has it, or sum, as its paper.
@@ -52,7 +53,7 @@ class JointEmbeddingOptions:
     neighbours: int = 1
     prompts: int = 8
     reads: Reads = "tokens"
-    tune: Tune = "biases"
+    tune: str = "biases"
     training: Literal["two", "joint"] = "two"
     invariance: float = 25.0
     variance: float = 25.0
@@ -71,7 +72,8 @@ class JointEmbeddingOptions:
         one_of("predictor", self.predictor, get_args(PredictorName))
         one_of("objective", self.objective, get_args(Objective))
         one_of("reads", self.reads, READS)
-        one_of("tune", self.tune, get_args(Tune))
+        if rank_of(self.tune) is None:
+            one_of("tune", self.tune, (*TUNES, "lora"))
         one_of("training", self.training, ("two", "joint"))
         one_of("variance_reduction", self.variance_reduction, get_args(Reduction))
         one_of("target_grad", self.target_grad, get_args(TargetGradient))
