@@ -12,20 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 __all__ = [
-    *(
-        "ENCODERS",
-        "VILT_WORDS",
-        "WORDS",
-        "ast",
-        "bert",
-        "changed",
-        "clip",
-        "mobilenet",
-        "shaken",
-        "vilt",
-        "vilt_config",
-    ),
-    *("vit", "wav2vec2"),
+    *("ENCODERS", "VILT_WORDS", "WORDS", "ast", "bert", "changed", "clip", "dinov2", "gpt2", "llama", "mobilenet"),
+    *("modernbert", "roberta", "shaken", "siglip", "vilt", "vilt_config", "vit", "wav2vec2", "whisper"),
 ]
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##a", "##b", "##c", "hello", "world", "!"]
@@ -89,6 +77,79 @@ def ast(folder: Path) -> Path:
     return folder
 
 
+def dinov2(folder: Path) -> Path:
+    """A vision transformer whose branches are scaled."""
+    config = transformers.Dinov2Config(image_size=16, patch_size=8, mlp_ratio=2, **MIXED)
+    _saved(transformers.Dinov2Model, config, folder)
+    side = {"height": 16, "width": 16}
+    transformers.BitImageProcessorPil(size={"shortest_edge": 16}, crop_size=side).save_pretrained(folder)
+    return folder
+
+
+def siglip(folder: Path) -> Path:
+    """A vision tower without a [CLS]."""
+    _saved(
+        transformers.SiglipVisionModel, transformers.SiglipVisionConfig(image_size=16, patch_size=8, **MIXED), folder
+    )
+    transformers.SiglipImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def roberta(folder: Path) -> Path:
+    """A text encoder that counts its places from behind the padding's number."""
+    config = transformers.RobertaConfig(vocab_size=40, max_position_embeddings=14, pad_token_id=1, **MIXED)
+    _saved(transformers.RobertaModel, config, folder)
+    return _spelled(folder, marks=True)
+
+
+def modernbert(folder: Path) -> Path:
+    """A text encoder whose queries, keys and values are packed, and turned by their place."""
+    sizes = {**MIXED, "vocab_size": 40, "max_position_embeddings": 12, "pad_token_id": 1, "local_attention": 4}
+    _saved(transformers.ModernBertModel, transformers.ModernBertConfig(**sizes), folder)
+    return _spelled(folder, marks=True)
+
+
+def gpt2(folder: Path) -> Path:
+    """A causal language model whose tokenizer puts nothing around a text."""
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 12, "vocab_size": 40}
+    _saved(transformers.GPT2Model, transformers.GPT2Config(bos_token_id=0, eos_token_id=0, **sizes), folder)
+    return _spelled(folder, marks=False)
+
+
+def llama(folder: Path) -> Path:
+    """A causal language model without biases, with fewer keys than queries."""
+    sizes = {**MIXED, "num_key_value_heads": 1, "vocab_size": 40, "max_position_embeddings": 12}
+    _saved(transformers.LlamaModel, transformers.LlamaConfig(bos_token_id=0, eos_token_id=0, **sizes), folder)
+    return _spelled(folder, marks=False)
+
+
+def whisper(folder: Path) -> Path:
+    """A translator of speech, for sounds of one second."""
+    sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2}
+    sizes |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_source_positions": 50}
+    marks = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = transformers.WhisperConfig(num_mel_bins=8, vocab_size=40, max_target_positions=8, **sizes, **marks)
+    _saved(transformers.WhisperModel, config, folder)
+    transformers.WhisperFeatureExtractor(feature_size=8, chunk_length=1).save_pretrained(folder)
+    return folder
+
+
+def _spelled(folder: Path, *, marks: bool) -> Path:
+    """A tokenizer that spells bytes; with `marks` a text stands between <s> and </s>."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = ["<s>", "<pad>", "</s>", "<unk>", *"abcdefghijklmnopqrstuvwxyz!Ġ012345"]
+    spelling = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)}, merges=[], unk_token="<unk>"))
+    spelling.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if marks:
+        spelling.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 0))
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"} | (
+        {"pad_token": "<pad>"} if marks else {}
+    )
+    transformers.PreTrainedTokenizerFast(tokenizer_object=spelling, **special).save_pretrained(folder)
+    return folder
+
+
 def vilt(folder: Path) -> Path:
     """A ViLT with tokenizer and image processor."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +185,12 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
     return model.eval()
 
 
-ENCODERS = {"vit": vit, "mobilenet": mobilenet, "bert": bert, "clip": clip, "wav2vec2": wav2vec2, "ast": ast}
+ENCODERS: dict[str, Callable[[Path], Path]] = {
+    make.__name__: make
+    for make in (
+        *(vit, dinov2, siglip, mobilenet, bert, roberta, modernbert, gpt2, llama, clip, wav2vec2, ast, whisper),
+    )
+}
 
 
 def changed(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:

@@ -222,3 +222,11 @@ def test_adapters_win_back_a_part(tmp_path: Path) -> None:
 def test_the_side_stream_keeps_less_and_gives_the_same_gradient(tmp_path: Path) -> None:
     for row in smoke("side_stream", tmp_path):
         assert row["saved"] < 1 and row["difference"] < 1e-3
+
+
+def test_the_share_of_the_gap_that_guesses_close(tmp_path: Path) -> None:
+    rows = {row["row"]: row for row in smoke("prediction", tmp_path) if "seed" in row}
+    assert rows["present only"]["closed_in_all"] == 0 and rows["oracle"]["closed_in_all"] == 1
+    assert rows["present only"]["everything"] == rows["gaussian"]["everything"] == rows["oracle"]["incomplete"]
+    assert set(rows["guard off"]["say"].values()) == {1.0}
+    assert len(rows["nearest"]["r2"]) == 6 and not rows["single-branch"]["r2"]

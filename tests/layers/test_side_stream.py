@@ -11,18 +11,35 @@ from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     Dinov2Config,
     Dinov2Model,
     MobileNetV2Config,
     MobileNetV2Model,
     RobertaConfig,
     RobertaModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
     ViTConfig,
     ViTModel,
+    WhisperConfig,
 )
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from absentia.layers.packing import Segment
-from absentia.layers.side_stream import READS, KeysValues, Reads, SideLayer, heard, side_layers, side_stream
+from absentia.layers.side_stream import (
+    READS,
+    KeysValues,
+    Reads,
+    SideLayer,
+    final_norm,
+    heard,
+    side_layers,
+    side_stream,
+)
 from absentia.models.fused import FusedTransformer
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -55,15 +72,36 @@ def roberta() -> Subject:
 
 
 def vit(kind: Any = ViTModel, config: Any = ViTConfig) -> Subject:
-    more = {} if config is ViTConfig else {"layerscale_value": 0.5}
+    more = {"layerscale_value": 0.5} if config is Dinov2Config else {}
     model = kind(config(image_size=32, patch_size=16, **SMALL, **more)).double().eval()
     pictures = torch.randn(4, 3, 32, 32, dtype=torch.double)
-    valid = torch.ones(4, 5, dtype=torch.bool)
-    return Subject(model, lambda: model.embeddings(pictures), valid, lambda: model(pictures).last_hidden_state)
+    valid = torch.ones(4, 4 if config is SiglipVisionConfig else 5, dtype=torch.bool)
+    begin = getattr(model, "pre_layrnorm", nn.Identity())
+    return Subject(model, lambda: begin(model.embeddings(pictures)), valid, lambda: model(pictures).last_hidden_state)
 
 
 def dinov2() -> Subject:
     return vit(Dinov2Model, Dinov2Config)
+
+
+def clip() -> Subject:
+    return vit(CLIPVisionModel, CLIPVisionConfig)
+
+
+def siglip() -> Subject:
+    return vit(SiglipVisionModel, SiglipVisionConfig)
+
+
+def whisper() -> Subject:
+    sizes = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
+    model = WhisperEncoder(WhisperConfig(num_mel_bins=4, max_source_positions=6, **sizes)).double().eval()
+    sounds = torch.randn(4, 4, 12, dtype=torch.double)
+
+    def embed() -> Tensor:
+        waves = nn.functional.gelu(model.conv2(nn.functional.gelu(model.conv1(sounds)))).transpose(1, 2)
+        return waves + model.embed_positions.weight  # type: ignore[no-any-return]
+
+    return Subject(model, embed, torch.ones(4, 6, dtype=torch.bool), lambda: model(sounds).last_hidden_state)
 
 
 def ours() -> Subject:
@@ -77,7 +115,7 @@ def ours() -> Subject:
     return Subject(model, lambda: tokens, valid, run)
 
 
-SUBJECTS = {make.__name__: make for make in (bert, roberta, vit, dinov2, ours)}
+SUBJECTS = {make.__name__: make for make in (bert, roberta, vit, dinov2, clip, siglip, whisper, ours)}
 
 
 def masked_pass(
@@ -126,7 +164,8 @@ def test_equals_the_masked_pass_in_outputs_and_every_gradient(name: str, reads: 
     output, there = offered(subject, layers)
     beside = side_stream(layers, there, prompts, reads=reads, group=3)
     torch.testing.assert_close(beside, joint, rtol=0, atol=CLOSE)
-    weight, parameters = torch.randn_like(joint), [*subject.model.parameters(), prompts]
+    weight = torch.randn_like(joint)
+    parameters = [*(p for p in subject.model.parameters() if p.requires_grad), prompts]
     found, expected = (
         torch.autograd.grad((made * weight).sum(), parameters, allow_unused=True, retain_graph=True)
         for made in (beside, joint)
@@ -135,7 +174,9 @@ def test_equals_the_masked_pass_in_outputs_and_every_gradient(name: str, reads: 
         assert (one is None) == (other is None)
         if one is not None and other is not None:
             torch.testing.assert_close(one, other, rtol=0, atol=CLOSE)
-    assert output.shape[0] == tokens.shape[0]
+    if name != "clip":  # which norms its [CLS] alone
+        tokens = final_norm(subject.model)(tokens) if name != "ours" else subject.model.norm(tokens)
+    torch.testing.assert_close(output[subject.valid], tokens[subject.valid], rtol=0, atol=CLOSE)
 
 
 def test_groups_together_are_the_groups_one_by_one() -> None:
@@ -187,6 +228,12 @@ def test_padding_changes_no_prompt() -> None:
         spoilt.append(KeysValues(one.keys.masked_fill(gone, 1e3), one.values.masked_fill(gone, -1e3), one.valid))
     prompts = torch.randn(3, 16, dtype=torch.double)
     assert torch.equal(side_stream(layers, there, prompts), side_stream(layers, spoilt, prompts))
+
+
+def test_a_text_tower_is_read_although_its_own_tokens_look_back_only() -> None:
+    model = CLIPTextModel(CLIPTextConfig(vocab_size=20, eos_token_id=2, **SMALL)).double().eval()
+    layers = side_layers(getattr(model, "text_model", model))
+    assert layers is not None and len(layers) == 2
 
 
 def test_an_encoder_without_keys_and_values_offers_none() -> None:

@@ -12,7 +12,7 @@ from tests import checkpoints, tiny
 from tests.laws import data_for, losses_and_gradients, rows_with_something
 
 from absentia.errors import UserError
-from absentia.layers.guard import Guard
+from absentia.layers.guard import SAYS, Guard
 from absentia.learn.session import rows_to_close
 from absentia.methods.joint_embedding import JointEmbedding
 from absentia.models.encoders.pretrained import PretrainedEncoder
@@ -31,7 +31,7 @@ def checked(made: JointEmbedding) -> list[str]:
     return made.check(partial(rows_to_close, data_for().rows["val"]))
 
 
-@pytest.mark.parametrize("predictor", ["prompts", "pooled", "gaussian", "mean", "none"])
+@pytest.mark.parametrize("predictor", ["prompts", "pooled", "gaussian", "nearest", "mean", "none"])
 def test_every_predictor_answers_and_says_what_it_made(predictor: str) -> None:
     made, batch = method(predictor=predictor), tiny.everything(data_for(), "test")
     output = made(batch)
@@ -109,8 +109,7 @@ def test_where_guesses_do_not_help_the_guard_leaves_them_out_and_says_so() -> No
     plain = method(predictor="none", calibrate=False)
     plain.load_state_dict(made.state_dict(), strict=False)
     plain.guard.temperature.copy_(made.guard.temperature)
-    on = made.guard.helps(made._sorted(batch.presence))
-    off = ~on & ~batch.empty
+    off = (made.guard.says(made._sorted(batch.presence)) == 0) & ~batch.empty
     torch.testing.assert_close(made(batch).scores[off], plain(batch).scores[off])
 
 
@@ -118,7 +117,7 @@ def test_without_a_guard_nothing_is_switched_off() -> None:
     made = method(guard=False)
     checked(made)
     full = made.guard.patterns.all(dim=1)
-    assert made.guard.helps(made.guard.patterns[~full]).all()
+    assert (made.guard.says(made.guard.patterns[~full]) == 1).all()
 
 
 def test_what_can_be_predicted_is_said_for_every_pair() -> None:
@@ -142,12 +141,24 @@ def test_temperatures_are_chosen_by_pattern_and_keep_the_order_of_answers() -> N
     scores[:200] = scores[:200].roll(1, dims=1)  # sure, and wrong half of the time
     pattern = torch.tensor([True, False])
     prior = torch.zeros(3)
-    guard.sharpen(pattern, scores, prior, partial(torch.nn.functional.cross_entropy, target=target))
+    loss = partial(torch.nn.functional.cross_entropy, target=target)
+    assert guard.decide(pattern, scores[None], prior, loss, says=(0.0,), sharpen=True) == 0
     cooled = guard.tempered(scores, pattern.expand(400, 2), prior)
     assert cooled.abs().max() < scores.abs().max()
     assert torch.equal(cooled.argsort(dim=1), scores.argsort(dim=1))
     other = torch.tensor([False, True]).expand(400, 2)
     assert torch.equal(guard.tempered(scores, other, prior), scores)
+
+
+def test_guesses_get_the_say_that_held_out_rows_want() -> None:
+    guard, pattern, prior = Guard(modalities=2), torch.tensor([True, False]), torch.zeros(3)
+    target = torch.arange(60) % 3
+    right = torch.nn.functional.one_hot(target, 3).float()
+    loss = partial(torch.nn.functional.cross_entropy, target=target)
+    scores = torch.stack([0 * right, right, 3 * right, -right])
+    assert guard.decide(pattern, scores, prior, loss, says=SAYS, sharpen=False) == 0.5
+    assert guard.says(torch.tensor([[True, False], [False, True]])).tolist() == [0.5, 1.0]
+    assert guard.decide(pattern, 0 * scores, prior, loss, says=SAYS, sharpen=False) == 0, "of equal ones the least"
 
 
 def test_a_pretrained_text_encoder_is_read_by_prompts_and_tuned_by_its_biases(tmp_path: Path) -> None:

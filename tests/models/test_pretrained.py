@@ -28,8 +28,15 @@ CASES = [
     ("clip", "image", 8),
     ("clip", "text", 16),
     ("bert", "text", 16),
+    ("roberta", "text", 16),
+    ("modernbert", "text", 16),
+    ("gpt2", "text", 16),
+    ("llama", "text", 16),
+    ("dinov2", "image", 16),
+    ("siglip", "image", 16),
     ("wav2vec2", "audio", 16),
     ("ast", "audio", 16),
+    ("whisper", "audio", 16),
 ]
 PAIRS = pytest.mark.parametrize(("name", "kind"), [case[:2] for case in CASES])
 
@@ -106,7 +113,8 @@ def test_a_tuned_encoder_learns(home: Path, name: str, kind: str) -> None:
     embedder = TunedEmbedder(width=8, encoder=encoder).train()
     tokens, valid = embedder(**batch(decoder, CELLS[kind]))
     (tokens.square().mean(dim=2) * valid).sum().backward()
-    reached = [p.grad is not None and bool(p.grad.any()) for p in encoder.model.parameters()]
+    spoken = [p for n, p in encoder.model.named_parameters() if not n.startswith("head.")]  # SigLIP's own pooling
+    reached = [p.grad is not None and bool(p.grad.any()) for p in spoken]
     assert sum(reached) > 0.8 * len(reached)
 
 
@@ -142,6 +150,34 @@ def test_features_are_those_of_transformers(home: Path) -> None:
         inputs = batch(decoder, CELLS["image"])
         theirs = transformers.MobileNetV2Model.from_pretrained(home / "mobilenet").eval()(**inputs).pooler_output
         torch.testing.assert_close(encoder.pooled(**inputs), theirs)
+
+
+CAUSAL = ("gpt2", "llama")
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_causal_model_is_read_at_its_last_real_token(home: Path, name: str) -> None:
+    source = str(home / name)
+    decoder = PretrainedDecoder(kind="text", source=source)
+    encoder = PretrainedEncoder(kind="text", source=source, pool="last").eval()
+    inputs = batch(decoder, CELLS["text"])
+    tokens, valid = encoder(**inputs)
+    assert not valid.all() and valid[:, 0].all(), "padding stands on the right"
+    last = torch.stack([row[int(real.sum()) - 1] for row, real in zip(tokens, valid, strict=True)])
+    assert torch.equal(encoder.pooled(**inputs), last)
+    first = PretrainedEncoder(kind="text", source=source, pool="first").eval()
+    torch.testing.assert_close(first.pooled(**inputs), tokens[:, 0])
+    stores = [FrozenEncoder(encoder=e, decoder=decoder).store.folder for e in (encoder, first)]
+    assert stores[0] != stores[1], "features of one pooling are not those of another"
+
+
+@pytest.mark.parametrize("name", [case[0] for case in CASES if case[1] == "text"])
+def test_an_empty_text_and_one_that_is_longer_than_the_places(home: Path, name: str) -> None:
+    decoder, encoder = loaded(home / name, "text")
+    for cell in ("", "hello world! " * 5000):
+        inputs = batch(decoder, [cell])
+        assert 1 <= inputs["input_ids"].shape[1] <= 12
+        assert encoder.pooled(**inputs).isfinite().all()
 
 
 def test_vision_towers_without_a_cls_are_averaged(tmp_path: Path) -> None:
@@ -180,6 +216,7 @@ def test_a_fingerprint_is_that_of_the_weights(home: Path, tmp_path: Path, name: 
 
 
 TOWER = {case[:2]: "" for case in CASES} | {("clip", "image"): "vision_model.", ("clip", "text"): "text_model."}
+TOWER["whisper", "audio"] = "encoder."
 
 
 def test_the_other_tower_has_no_say(home: Path, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["KeysValues", "Reads", "SideLayer", "heard", "side_layers", "side_stream"]
+__all__ = ["KeysValues", "Reads", "SideLayer", "final_norm", "heard", "side_layers", "side_stream"]
 
 Reads = Literal["tokens", "self", "group"]
 READS = ("tokens", "self", "group")
+LAST_NORMS = ("layernorm", "layer_norm", "post_layernorm", "final_layer_norm")  # what encoders call it
 
 
 @dataclass(frozen=True)
@@ -137,18 +138,26 @@ def heard(layers: Sequence[SideLayer]) -> Iterator[list[tuple[Tensor, Tensor]]]:
 def side_layers(model: Any) -> list[SideLayer] | None:
     """The layers of an encoder that prompts can read; None for one that offers none, such as a CNN.
 
-    Known: our own transformer, and of transformers BERT and its kin (RoBERTa, MiniLM) and ViT and its kin (DeiT,
-    DINOv2).
+    Known: our own transformer, and of transformers BERT and its kin (RoBERTa, MiniLM), ViT and its kin (DeiT, DINOv2,
+    AST), the towers of CLIP and SigLIP, and Whisper's encoder. Not known are keys that are turned by their place
+    (ModernBERT, Llama) and keys that are packed with queries (GPT-2).
     """
     blocks = getattr(model, "blocks", None)
     if isinstance(blocks, nn.ModuleList) and all(hasattr(block, "norm_attention") for block in blocks):
         return [_ours(block, model.heads) for block in blocks]
-    layers = getattr(getattr(model, "encoder", model), "layer", None) or getattr(model, "layers", None)
-    if not isinstance(layers, nn.ModuleList) or not len(layers):
+    inner = getattr(model, "encoder", model)
+    layers = getattr(inner, "layer", None) or getattr(inner, "layers", None) or getattr(model, "layers", None)
+    heads = int(getattr(getattr(model, "config", None), "num_attention_heads", 0) or 0)
+    if not isinstance(layers, nn.ModuleList) or not len(layers) or not heads:
         return None
-    heads = int(getattr(model.config, "num_attention_heads", 0) or 0)
-    made = [_bert(layer, heads) or _vit(layer, heads) for layer in layers]
-    return None if not heads or any(layer is None for layer in made) else [layer for layer in made if layer is not None]
+    made = [_bert(layer, heads) or _vit(layer, heads) or _clip(layer, heads) for layer in layers]
+    return None if any(layer is None for layer in made) else [layer for layer in made if layer is not None]
+
+
+def final_norm(model: Any) -> nn.Module:
+    """The norm behind the last layer; nothing where norms stand behind each layer (BERT)."""
+    found = (getattr(model, name, None) for name in LAST_NORMS)
+    return next((norm for norm in found if isinstance(norm, nn.LayerNorm)), nn.Identity())
 
 
 def _ours(block: Any, heads: int) -> SideLayer:
@@ -183,6 +192,24 @@ def _vit(layer: Any, heads: int) -> SideLayer | None:
     parts = (before, after, attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
     scales = (getattr(layer, "layer_scale1", None), getattr(layer, "layer_scale2", None))
     return SideLayer(True, heads, *parts, layer.mlp, *scales)
+
+
+def _clip(layer: Any, heads: int) -> SideLayer | None:
+    attention: Any = getattr(layer, "self_attn", None)
+    before = getattr(layer, "layer_norm1", None) or getattr(layer, "self_attn_layer_norm", None)
+    after = getattr(layer, "layer_norm2", None) or getattr(layer, "final_layer_norm", None)
+    if before is None or after is None:
+        return None
+    if not all(hasattr(attention, name) for name in ("q_proj", "k_proj", "v_proj", "out_proj")):
+        return None
+
+    def mlp(x: Tensor) -> Tensor:
+        if hasattr(layer, "mlp"):
+            return layer.mlp(x)  # type: ignore[no-any-return]
+        return layer.fc2(layer.activation_fn(layer.fc1(x)))  # type: ignore[no-any-return]
+
+    parts = (before, after, attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
+    return SideLayer(True, heads, *parts, mlp)
 
 
 def _among(query: Tensor, reads: Reads, group: int) -> Tensor:

@@ -19,14 +19,15 @@ from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.data.schema import Schema
 from absentia.errors import UserError
 from absentia.learn.folder import RunFolder, load_tensors, save_tensors, sha256_of
-from absentia.learn.prepare import Fitted, frozen_encoders
+from absentia.learn.prepare import Fitted, frozen_encoders, pretrained_encoder, tuned_fingerprints
 from absentia.learn.pretrained import Pretrained
 from absentia.learn.vilt import open_vilt
 from absentia.models.backbone import FusedBackbone
 from absentia.models.checkpoints import FILES, checkpoint_folder
 from absentia.models.encoders import embedder_for
-from absentia.models.encoders.pretrained import FeatureEmbedder, FrozenEncoder, PretrainedEncoder, TunedEmbedder
+from absentia.models.encoders.pretrained import FeatureEmbedder, FrozenEncoder, TunedEmbedder
 from absentia.models.fused import FusedTransformer
+from absentia.models.tuning import tune
 
 __all__ = [
     *("blank_backbone", "known_encoders", "open_backbone", "restored_decoder", "same_backbone", "save_backbone"),
@@ -50,7 +51,7 @@ def save_backbone(
         "absentia": __version__,
         "modalities": {name: kind.describe() for name, kind in fitted.schema.modalities.items()},
         "decoders": {name: decoder.state() for name, decoder in fitted.decoders.items()},
-        "encoders": {name: frozen.fingerprint for name, frozen in fitted.encoders.items()},
+        "encoders": fitted.fingerprints(),
         "model": {key: value for key, value in config_to(model).items() if key not in ("backbone", "freeze")},
         "saw": dict(saw),
     }
@@ -95,7 +96,7 @@ def blank_backbone(
     schema: Schema, decoders: Mapping[str, Decoder], encoders: Mapping[str, FrozenEncoder], model: Model
 ) -> FusedBackbone:
     """A backbone with fresh weights for what decoders and frozen encoders give."""
-    embedders = {name: _embedder(name, decoders[name], encoders, model.width) for name in schema.names}
+    embedders = {n: _embedder(n, kind, decoders[n], encoders, model.width) for n, kind in schema.modalities.items()}
     transformer = FusedTransformer(
         width=model.width,
         depth=model.depth,
@@ -109,14 +110,16 @@ def blank_backbone(
 def known_encoders(
     schema: Schema, decoders: Mapping[str, Decoder], fingerprints: Mapping[str, str], since: str
 ) -> dict[str, FrozenEncoder]:
-    """The frozen encoders; raises `UserError` for one that has changed `since` then."""
+    """The frozen encoders; raises `UserError` for those, tuned ones too, that have changed `since` then."""
     encoders = frozen_encoders(schema, decoders)
-    for name, frozen in encoders.items():
-        if frozen.fingerprint != fingerprints.get(name):
-            raise UserError(
-                f"encoder {frozen.encoder.source!r} of {name!r} has changed since {since}; "
-                "put the old one back, or train again"
-            )
+    now = {name: frozen.fingerprint for name, frozen in encoders.items()} | tuned_fingerprints(schema)
+    changed = [f"{schema.modalities[n].encoder!r} of {n!r}" for n, found in now.items() if found != fingerprints.get(n)]
+    if changed:
+        what, old = ("encoder", "one") if len(changed) == 1 else ("encoders", "ones")
+        verb = "has" if len(changed) == 1 else "have"
+        raise UserError(
+            f"{what} {' and '.join(changed)} {verb} changed since {since}; put the old {old} back, or train again"
+        )
     return encoders
 
 
@@ -185,9 +188,12 @@ def _digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
-def _embedder(name: str, decoder: Decoder, encoders: Mapping[str, FrozenEncoder], width: int) -> nn.Module:
+def _embedder(name: str, kind: Kind, decoder: Decoder, encoders: Mapping[str, FrozenEncoder], width: int) -> nn.Module:
     if name in encoders:
         return FeatureEmbedder(width=width, features=encoders[name].encoder.width)
-    if isinstance(decoder, PretrainedDecoder):
-        return TunedEmbedder(width=width, encoder=PretrainedEncoder(kind=decoder.kind, source=decoder.source))
-    return embedder_for(decoder, width=width)
+    if not isinstance(decoder, PretrainedDecoder):
+        return embedder_for(decoder, width=width)
+    encoder = pretrained_encoder(kind)
+    if isinstance(kind.tune, str):
+        tune(encoder, kind.tune, encoder.source)
+    return TunedEmbedder(width=width, encoder=encoder, settled=isinstance(kind.tune, str))

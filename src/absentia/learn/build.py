@@ -95,7 +95,7 @@ def fitted_to(fitted: Fitted) -> dict[str, Any]:
         "schema": fitted.schema.to_json(),
         "target": fitted.codec.to_json(),
         "decoders": {name: decoder.state() for name, decoder in fitted.decoders.items()},
-        "encoders": {name: frozen.fingerprint for name, frozen in fitted.encoders.items()},
+        "encoders": fitted.fingerprints(),
         "backbone": fitted.backbone.describe() if fitted.backbone else None,
     }
 

@@ -16,7 +16,7 @@ from absentia.data.absence import MaskPlan
 from absentia.data.batch import tensors
 from absentia.data.entity import entity_ids
 from absentia.data.features import CellCache
-from absentia.data.kinds import Decoder
+from absentia.data.kinds import Decoder, Kind
 from absentia.data.kinds.base import pad
 from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.data.presence import natural_presence
@@ -30,7 +30,18 @@ from absentia.errors import UserError
 from absentia.learn.pretrained import Pretrained
 from absentia.models.encoders.pretrained import FrozenEncoder, PretrainedEncoder
 
-__all__ = ["NO_TARGET", "Fitted", "Prepared", "Survey", "fitted_on", "prepare", "rows_of", "survey"]
+__all__ = [
+    "NO_TARGET",
+    "Fitted",
+    "Prepared",
+    "Survey",
+    "fitted_on",
+    "prepare",
+    "pretrained_encoder",
+    "rows_of",
+    "survey",
+    "tuned_fingerprints",
+]
 
 Bools = npt.NDArray[np.bool_]
 Advance = Callable[[str, int, int], object]
@@ -62,6 +73,11 @@ class Fitted:
     def cached(self, cache: bool) -> Fitted:
         """The same with or without the cache."""
         return self if self.cache == cache else replace(self, cache=cache)
+
+    def fingerprints(self) -> dict[str, str]:
+        """By modality the SHA-256 of its pretrained encoder's weights, tuned or not."""
+        frozen = {name: encoder.fingerprint for name, encoder in self.encoders.items()}
+        return frozen | (tuned_fingerprints(self.schema) if self.backbone is None else {})
 
     def caches(self) -> dict[str, CellCache]:
         """Where features of cells are kept, by modality."""
@@ -214,8 +230,20 @@ def frozen_encoders(schema: Schema, decoders: Mapping[str, Decoder]) -> dict[str
     for name, kind in schema.modalities.items():
         decoder = decoders[name]
         if kind.encoder and not kind.tune and isinstance(decoder, PretrainedDecoder):
-            out[name] = FrozenEncoder(encoder=PretrainedEncoder(kind=kind.kind, source=kind.encoder), decoder=decoder)
+            out[name] = FrozenEncoder(encoder=pretrained_encoder(kind), decoder=decoder)
     return out
+
+
+def pretrained_encoder(kind: Kind) -> PretrainedEncoder:
+    """The encoder that a modality names, as its checkpoint has it."""
+    assert kind.encoder is not None
+    return PretrainedEncoder(kind=kind.kind, source=kind.encoder, pool=getattr(kind, "pool", "mean"))
+
+
+def tuned_fingerprints(schema: Schema) -> dict[str, str]:
+    """By modality the SHA-256 of the weights that a tuned encoder starts from; what stays frozen is not in a run."""
+    tuned = {name: kind for name, kind in schema.modalities.items() if kind.encoder and kind.tune}
+    return {name: pretrained_encoder(kind).fingerprint() for name, kind in tuned.items()}
 
 
 def _fit(

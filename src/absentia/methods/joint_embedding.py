@@ -5,8 +5,8 @@ Every modality has an encoder of its own. Read-only prompts look into the encode
 readable part of the paper fixes that much; what it leaves open is an option here (`joint_embedding_options.py`).
 
 The tokens of a row pass its encoders once and never see a prompt, so a present modality's own embedding is the same
-whatever is predicted from it. Whether a prediction helps is asked of held-out rows, pattern by pattern; where it does
-not, what is present is fused alone.
+whatever is predicted from it. Whether a prediction helps is asked of held-out rows, pattern by pattern, and how
+much of a say it gets; where it does not, what is present is fused alone.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from absentia.data.batch import Batch
 from absentia.data.schema import pattern_name
 from absentia.layers.classifier import Classifier
 from absentia.layers.gaussian_predictor import GaussianPredictor
-from absentia.layers.guard import Guard
+from absentia.layers.guard import SAYS, Guard
 from absentia.layers.heads import row_losses, task_loss
 from absentia.layers.naming import module_key
+from absentia.layers.nearest_predictor import NearestPredictor
 from absentia.layers.predictors import Predicted, Predictor, Scales, combined
 from absentia.layers.subsets import random_subsets
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
@@ -54,8 +55,8 @@ class JointEmbedding(Method):
         for name in sorted(parts.names):  # whatever the order of the schema, the same weights
             backbone = parts.backbone(sorted(parts.names).index(name))
             unimodal = Unimodal(embedder=backbone.embedder(name), transformer=backbone.transformer)
-            if isinstance(unimodal.embedder, TunedEmbedder):
-                tune(unimodal.embedder.encoder, self.options.tune)
+            if isinstance(unimodal.embedder, TunedEmbedder) and not unimodal.embedder.settled:
+                tune(unimodal.embedder.encoder, self.options.tune, unimodal.embedder.encoder.source)
             self.width = backbone.width
             encoders[module_key(name)] = unimodal
             heads[module_key(name)] = Classifier(width=self.width, codec=parts.codec, settles=False)
@@ -65,6 +66,7 @@ class JointEmbedding(Method):
             for name in sorted(parts.names):
                 self.predictors[module_key(name)] = self._predictor(name)
         self.moments = GaussianPredictor(modalities=len(parts.names), width=self.width)
+        self.nearest = self._memory(len(parts.names)) if self.options.predictor == "nearest" else None
         self.scales = Scales(names=sorted(parts.names), width=self.width)
         self.guard = Guard(modalities=len(parts.names))
         self.register_buffer("predicting", torch.tensor(self.options.training == "joint"))
@@ -96,9 +98,9 @@ class JointEmbedding(Method):
         encoded = self._encoded(batch, listen=self._learns_to_predict and bool(self.predicting))
         own = {name: one.rows for name, one in encoded.items()}
         guesses = self._guesses(batch, encoded, own)
-        used = ~batch.presence & self.guard.helps(self._sorted(batch.presence))[:, None] if guesses else None
+        say = ~batch.presence * self.guard.says(self._sorted(batch.presence))[:, None] if guesses else None
         scores = self._scores(own)
-        fused = self._fused(scores, batch.presence, guesses, used)
+        fused = self._fused(scores, batch.presence, guesses, say)
         fused = self.guard.tempered(fused, self._sorted(batch.presence), self.prior)
         made = {name: guess[~batch.presence[:, m]] for m, name, guess in self._placed(guesses)}
         return Output(scores=fused, uncertainty=fused[:, 0], embeddings=own, reconstructed=made)
@@ -109,8 +111,10 @@ class JointEmbedding(Method):
         was, _ = self.training, self.eval()
         for batch in batches():
             own = {name: one.rows for name, one in self._encoded(batch).items()}
-            self.moments.add(*self._stacked(own, batch.presence))
-        self.moments.solve()
+            for learner in self._counting:
+                learner.add(*self._stacked(own, batch.presence))
+        for learner in self._counting:
+            learner.solve()
         self.train(was)
 
     @torch.no_grad()
@@ -124,18 +128,14 @@ class JointEmbedding(Method):
         off = []
         for pattern in self.guard.patterns.to(self.prior.device):
             shown = pattern[self._unsorted]
-            without, with_guesses, targets = self._both_ways(batches, shown)
+            says = self._says(complete=bool(shown.all()))
+            scores, targets = self._held_out(batches, shown, says)
             if not len(targets):
                 continue
             loss = partial(task_loss, target=targets, codec=self.parts.codec)
-            helps = bool(self.predicting) and not bool(shown.all())
-            if helps and self.options.guard:
-                helps = float(loss(with_guesses)) < float(loss(without))
-                off += [] if helps else [pattern_name(self.parts.names, shown.tolist())]
-            chosen = with_guesses if helps else without
-            self.guard.decide(pattern, helps=helps)
-            if self.options.calibrate:
-                self.guard.sharpen(pattern, chosen, self.prior, loss)
+            sharpen = self.options.calibrate
+            say = self.guard.decide(pattern, scores, self.prior, loss, says=says, sharpen=sharpen)
+            off += [pattern_name(self.parts.names, shown.tolist())] if len(says) > 1 and not say else []
         self.train(was)
         if off:
             notes.append(f"Held-out rows say that predicting does not help for {', '.join(off)}: switched off there.")
@@ -151,8 +151,9 @@ class JointEmbedding(Method):
         ]
         if not never or self.options.predictor in ("none", "mean"):
             return []
-        if self.options.predictor == "gaussian":
-            return [f"No training row has {'; '.join(never)} together: they count as unrelated."]
+        if self.options.predictor in ("gaussian", "nearest"):
+            how = "they count as unrelated" if self.options.predictor == "gaussian" else "one is guessed as its mean"
+            return [f"No training row has {'; '.join(never)} together: {how}."]
         how = "labels and moments alone teach" if self.options.moments else "labels alone teach"
         return [f"No training row has {'; '.join(never)} together: {how} one to be predicted from the other."]
 
@@ -171,16 +172,16 @@ class JointEmbedding(Method):
         return {name: self.heads[module_key(name)](rows) for name, rows in own.items()}
 
     def _fused(
-        self, scores: Embeddings, presence: Tensor, guesses: Embeddings | None = None, used: Tensor | None = None
+        self, scores: Embeddings, presence: Tensor, guesses: Embeddings | None = None, say: Tensor | None = None
     ) -> Tensor:
-        """(B, K): the mean of the answers of what is present, and of guesses (B, D) where they are used, (B, M)."""
+        """(B, K): the mean of the answers of what is present, and of guesses (B, D) by their say, (B, M)."""
         total = self.prior.new_zeros(len(presence), len(self.prior))
         count = presence.sum(dim=1, keepdim=True).to(total.dtype)
         for m, name in enumerate(self.parts.names):
             if name in scores:
                 total = total.index_add(0, presence[:, m].nonzero()[:, 0], scores[name].to(total.dtype))
-            if guesses and used is not None and name in guesses:
-                here = used[:, m, None].to(total.dtype)
+            if guesses and say is not None and name in guesses:
+                here = say[:, m, None].to(total.dtype)
                 total = total + here * self.heads[module_key(name)](guesses[name])
                 count = count + here
         return total / count.clamp(min=1)
@@ -206,12 +207,18 @@ class JointEmbedding(Method):
         """Per modality a guess for every row, (B, D), worth something where it is absent."""
         if not bool(self.predicting) or self.options.predictor == "none" or len(self.parts.names) < 2:
             return {}
-        if self.options.predictor in ("gaussian", "mean"):
-            stacked, presence = self._stacked(own, batch.presence)
-            shown = presence if self.options.predictor == "gaussian" else torch.zeros_like(presence)
-            made = self.moments(stacked, shown)[0]
-            return {name: made[:, m] for m, name in enumerate(self.parts.names)}
-        return self._together(batch.presence, self._predicted(encoded))
+        if self._learns_to_predict:
+            return self._together(batch.presence, self._predicted(encoded))
+        made = self._counted(*self._stacked(own, batch.presence))
+        return {name: made[:, m] for m, name in enumerate(self.parts.names)}
+
+    def _counted(self, stacked: Tensor, presence: Tensor) -> Tensor:
+        """(B, M, D): guesses that nothing was trained for, from embeddings (B, M, D)."""
+        if self.nearest is not None:
+            mean = self.moments.mean.view(len(self.parts.names), self.width)
+            return cast(Tensor, self.nearest(stacked, presence, mean))
+        shown = presence if self.options.predictor == "gaussian" else torch.zeros_like(presence)
+        return cast(Tensor, self.moments(stacked, shown)[0])
 
     def _predicted(self, encoded: dict[str, Encoded]) -> dict[tuple[str, str], Predicted]:
         """Of every present source and each other modality, for the rows that have the source."""
@@ -277,9 +284,15 @@ class JointEmbedding(Method):
 
     # Held-out rows
 
-    def _both_ways(self, batches: Batches, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores without guesses and with them, and targets, of the rows that can show a pattern, bool (M,)."""
-        without, with_guesses, targets = [], [], []
+    def _says(self, *, complete: bool) -> Sequence[float]:
+        """What there is to choose from."""
+        if complete or not bool(self.predicting):
+            return (0.0,)
+        return SAYS if self.options.guard else (1.0,)
+
+    def _held_out(self, batches: Batches, shown: Tensor, says: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Scores (S, n, K) for each say of guesses, and targets, of the rows that can show a pattern, bool (M,)."""
+        found, targets = [self.prior.new_zeros(len(says), 0, len(self.prior))], []
         for batch in batches():
             able = (batch.presence | ~shown).all(dim=1)
             if not bool(able.any()) or batch.target is None:
@@ -287,14 +300,10 @@ class JointEmbedding(Method):
             part = batch.select(able, self.parts.names).restrict(shown, self.parts.names)
             encoded = self._encoded(part, listen=self._learns_to_predict)
             own = {name: one.rows for name, one in encoded.items()}
-            scores = self._scores(own)
-            without.append(self._fused(scores, part.presence))
-            with_guesses.append(self._fused(scores, part.presence, self._guesses(part, encoded, own), ~part.presence))
+            scores, guesses = self._scores(own), self._guesses(part, encoded, own)
+            found.append(torch.stack([self._fused(scores, part.presence, guesses, ~part.presence * s) for s in says]))
             targets.append(batch.target[able])
-        if not targets:
-            nothing = self.prior.new_zeros(0, len(self.prior))
-            return nothing, nothing, nothing[:, 0]
-        return torch.cat(without), torch.cat(with_guesses), torch.cat(targets)
+        return torch.cat(found, dim=1), torch.cat(targets) if targets else self.prior.new_zeros(0)
 
     def _diagnosis(self, batches: Batches) -> list[str]:
         """How much of each embedding a linear guess from another one explains, on held-out rows."""
@@ -319,6 +328,14 @@ class JointEmbedding(Method):
         )
 
     # Small things
+
+    @property
+    def _counting(self) -> list[GaussianPredictor | NearestPredictor]:
+        """What learns from the embeddings of a session's rows by counting them."""
+        return [self.moments] if self.nearest is None else [self.moments, self.nearest]
+
+    def _memory(self, modalities: int) -> NearestPredictor:
+        return NearestPredictor(modalities=modalities, width=self.width, neighbours=self.options.neighbours)
 
     @property
     def _learns_to_predict(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from absentia.data.kinds.base import TUNES, rank_of
 from absentia.errors import UserError
 from absentia.layers.side_stream import READS, Reads
 from absentia.layers.vicreg import Reduction
@@ -12,9 +13,8 @@ from absentia.methods.settings import at_least, between, one_of
 
 __all__ = ["JointEmbeddingOptions"]
 
-PredictorName = Literal["prompts", "pooled", "gaussian", "mean", "none"]
+PredictorName = Literal["prompts", "pooled", "gaussian", "nearest", "mean", "none"]
 Objective = Literal["vicreg", "mse", "cosine", "infonce"]
-Tune = Literal["biases", "full", "frozen"]
 TargetGradient = Literal["none", "var_cov_only", "full"]
 
 
@@ -24,12 +24,15 @@ class JointEmbeddingOptions:
 
     Args:
         predictor: prompts (read-only prompts beside the source's encoder; its embedding alone where there are no
-            layers to read), pooled (always the embedding alone), gaussian (closed form, nothing learned), mean (the
-            training rows' mean) or none (fuses what is present alone).
+            layers to read), pooled (always the embedding alone), gaussian (closed form, nothing learned), nearest (of
+            the training rows most alike in what is present), mean (the training rows' mean) or none (fuses what is
+            present alone).
+        neighbours: with `nearest`, of how many rows the mean is taken.
         objective: what makes guess and target alike: vicreg, mse, cosine or infonce.
         prompts: of each directed pair.
         reads: what prompts read: tokens, self (and itself), group (and the others of its target).
-        tune: of pretrained encoders learn the biases, everything (full) or nothing (frozen); ours always learn.
+        tune: of pretrained encoders whose modality says no more than that they learn (tune true), the biases do,
+            products of low rank (lora, or lora:RANK), everything (full) or nothing (frozen); ours always learn.
         training: two (encoders and heads first, then prompts and predictors with all else frozen) or joint.
         invariance, variance, covariance: weights of VICReg's terms.
         variance_reduction: mean of both branches, as its code has it, or sum, as its paper.
@@ -40,15 +43,17 @@ class JointEmbeddingOptions:
             rows that never have both.
         tokens_grad_from_prediction: whether the objective reaches the source's encoder (joint training).
         target_grad: whether it reaches the target's: none, var_cov_only or full (joint training).
-        guard: whether guesses are left out for patterns where held-out rows say that they do not help.
+        guard: whether held-out rows say, pattern by pattern, how much of a say guesses have beside what is present:
+            none, a quarter, half, or as much.
         calibrate: whether every pattern's answers get a temperature of their own, from held-out rows.
     """
 
     predictor: PredictorName = "prompts"
     objective: Objective = "vicreg"
+    neighbours: int = 1
     prompts: int = 8
     reads: Reads = "tokens"
-    tune: Tune = "biases"
+    tune: str = "biases"
     training: Literal["two", "joint"] = "two"
     invariance: float = 25.0
     variance: float = 25.0
@@ -67,11 +72,13 @@ class JointEmbeddingOptions:
         one_of("predictor", self.predictor, get_args(PredictorName))
         one_of("objective", self.objective, get_args(Objective))
         one_of("reads", self.reads, READS)
-        one_of("tune", self.tune, get_args(Tune))
+        if rank_of(self.tune) is None:
+            one_of("tune", self.tune, (*TUNES, "lora"))
         one_of("training", self.training, ("two", "joint"))
         one_of("variance_reduction", self.variance_reduction, get_args(Reduction))
         one_of("target_grad", self.target_grad, get_args(TargetGradient))
         at_least("prompts", self.prompts, 1)
+        at_least("neighbours", self.neighbours, 1)
         for name in ("invariance", "variance", "covariance", "alone", "predict", "labels", "moments"):
             between(name, getattr(self, name), 0, 1e6)
         if self.predictor == "none" and self.training == "joint":

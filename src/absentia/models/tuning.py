@@ -1,16 +1,27 @@
-"""Which parameters of a pretrained encoder learn: all, none, or the biases alone (BitFit, Ben Zaken et al. 2022)."""
+"""Which parameters of a pretrained encoder learn: all, none, biases alone (BitFit), or products of low rank (LoRA).
+
+BitFit: Ben Zaken et al., ACL 2022 (arXiv 2106.10199). LoRA: Hu et al., ICLR 2022 (arXiv 2106.09685), by peft.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from absentia.data.kinds.base import TUNES, rank_of
+from absentia.errors import UserError, nearest
+from absentia.layers.side_stream import side_layers
 
 __all__ = ["still", "tune"]
 
-WITH_BIAS = (nn.Linear, nn.LayerNorm, nn.modules.conv._ConvNd, nn.GroupNorm)
+WITH_BIAS = (
+    *(nn.Linear, nn.LayerNorm, nn.modules.conv._ConvNd, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, Conv1D),
+)
 KEYS = ("key", "k_proj")  # a constant added to all keys cancels in the softmax: its gradient is zero
 
 
@@ -27,12 +38,56 @@ def still(*modules: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def tune(encoder: nn.Module, how: Literal["biases", "full", "frozen"]) -> None:
-    """Set what requires gradients. Biases are told by the type of their module, never by a name."""
-    encoder.requires_grad_(how == "full")
-    if how != "biases":
+def tune(encoder: nn.Module, how: str, source: str = "") -> None:
+    """Set what requires gradients, and put LoRA's factors in place: full, frozen, biases, lora or lora:RANK.
+
+    Raises `UserError` for an encoder without biases, and for LoRA without peft.
+    """
+    if rank_of(how) is not None:
+        _low_rank(encoder, rank_of(how) or 1, source)
         return
+    if how not in TUNES:
+        raise UserError(f"tune {how!r}: {nearest(how, TUNES)}")
+    encoder.requires_grad_(how == "full")
+    if how == "biases" and not _biases(encoder):
+        raise UserError(f"encoder {source!r} has no biases to tune; say lora, full or frozen instead")
+
+
+def _biases(encoder: nn.Module) -> int:
+    """Let biases learn, told by the type of their module and never by a name; but for those of keys. How many."""
+    count = 0
     for name, module in encoder.named_modules():
         bias = getattr(module, "bias", None) if isinstance(module, WITH_BIAS) else None
         if isinstance(bias, nn.Parameter) and name.rpartition(".")[2] not in KEYS:
             bias.requires_grad_(True)
+            count += 1
+    return count
+
+
+def _low_rank(encoder: nn.Module, rank: int, source: str) -> None:
+    """Beside queries and values where they are known (as in the paper), else beside every matrix."""
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise UserError("tune lora needs peft: pip install 'absentia[lora]'") from None
+    names = _matrices(encoder)
+    if not names:
+        raise UserError(f"encoder {source!r} has no matrices for LoRA; say biases, full or frozen instead")
+    packed = isinstance(encoder.get_submodule(names[0]), Conv1D)  # stored the other way round
+    target = "|".join(re.escape(name) for name in names)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=f"({target})", fan_in_fan_out=packed)
+    inject_adapter_in_model(config, encoder)
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+
+
+def _matrices(encoder: nn.Module) -> list[str]:
+    """Names of the layers that get factors; all of one type."""
+    model: Any = getattr(encoder, "model", encoder)
+    known = {id(part) for layer in side_layers(model) or [] for part in (layer.query, layer.value)}
+    types: tuple[tuple[type[nn.Module], ...], ...] = ((nn.Linear,), (Conv1D,), (nn.Conv2d, nn.Conv1d))
+    for kind in types:
+        found = {name: m for name, m in encoder.named_modules() if isinstance(m, kind) and getattr(m, "groups", 1) == 1}
+        if found:
+            return [name for name, module in found.items() if not known or id(module) in known]
+    return []

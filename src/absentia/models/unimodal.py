@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from absentia.layers.packing import Segment
-from absentia.layers.side_stream import KeysValues, SideLayer, heard, side_layers
+from absentia.layers.side_stream import KeysValues, SideLayer, final_norm, heard, side_layers
 from absentia.models.encoders.pretrained import FeatureEmbedder, TunedEmbedder
 from absentia.models.fused import FusedTransformer
 
@@ -65,9 +65,7 @@ class Unimodal(nn.Module):
     @property
     def final_norm(self) -> nn.Module:
         """The norm behind the last layer, where the encoder has one."""
-        if not self.pretrained:
-            return self._own.norm
-        return getattr(self._model, "layernorm", None) or nn.Identity()
+        return final_norm(self._model) if self.pretrained else self._own.norm
 
     def forward(self, *, listen: bool = False, **inputs: Tensor) -> Encoded:
         """listen: whether keys and values are wanted too."""

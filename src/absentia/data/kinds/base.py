@@ -14,6 +14,7 @@ import numpy.typing as npt
 from absentia.errors import BadCell, UserError
 
 __all__ = [
+    "TUNES",
     "Array",
     "Decoder",
     "Kind",
@@ -21,6 +22,7 @@ __all__ = [
     "check_at_least",
     "moments",
     "pad",
+    "rank_of",
     "shown",
     "source_of",
     "standardised",
@@ -31,6 +33,8 @@ Value = dict[str, Array]
 """What a cell becomes: named arrays without a batch axis."""
 
 FARTHEST = 1e6  # standard deviations; what lies farther off is a slip, and float32 could not hold all of it
+TUNES = ("biases", "full", "frozen")
+RANK = 8  # of LoRA where none is said
 SHOWN = 80  # characters of a cell in a message
 
 
@@ -65,12 +69,13 @@ class Kind(ABC):
 
     columns: the table's columns it is made of; empty means the column with the modality's own name.
     encoder: hub name or folder of a pretrained encoder; None trains a small one from scratch.
-    tune: whether a pretrained encoder learns too; otherwise its features are computed once.
+    tune: what of a pretrained encoder learns: false for nothing (its features are computed once), true for what the
+        method says (all of it, where it says nothing), or biases, lora, lora:RANK (of rank 8, or another) or full.
     """
 
     columns: tuple[str, ...] = ()
     encoder: str | None = None
-    tune: bool = False
+    tune: bool | str = False
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
@@ -87,7 +92,12 @@ class Kind(ABC):
         if not isinstance(self.encoder, str | None) or self.encoder == "":
             raise UserError(f"{self.kind} encoder {self.encoder!r}: give a hub name or a folder")
         if not isinstance(self.tune, bool):
-            raise UserError(f"{self.kind} tune {self.tune!r}: must be true or false")
+            self._check_tune(self.tune)
+
+    def _check_tune(self, how: Any) -> None:
+        if not isinstance(how, str) or how == "frozen" or (how not in TUNES and rank_of(how) is None):
+            said = "true, false, biases, lora, lora:RANK or full"
+            raise UserError(f"{self.kind} tune {how!r}: must be {said}")
 
     @property
     def takes_columns(self) -> bool:
@@ -109,6 +119,14 @@ class Kind(ABC):
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def rank_of(tune: str) -> int | None:
+    """The rank that "lora" or "lora:RANK" asks for; None for anything else."""
+    word, colon, rank = tune.partition(":")
+    if word != "lora" or (colon and not (rank.isascii() and rank.isdigit() and int(rank))):
+        return None
+    return int(rank) if colon else RANK
 
 
 def check_at_least(option: str, value: Any, least: int = 1) -> None:

@@ -28,6 +28,7 @@ __all__ = ["PretrainedDecoder", "can_be_pretrained", "loading"]
 PROCESSORS = {"image": "AutoImageProcessor", "text": "AutoTokenizer", "audio": "AutoFeatureExtractor"}
 LONGEST_TEXT = 512  # tokens
 LONGEST_SOUND, SHORTEST_SOUND = 30.0, 0.1  # seconds
+FEW = 8  # special tokens that stand first in a vocabulary
 SLIMMEST = 32  # sides as unequal as 1 : 32; a processor that fits the short side would make the long one endless
 
 
@@ -103,7 +104,7 @@ class PretrainedDecoder(Decoder):
         with loading(self.source, "config"):
             config = AutoConfig.from_pretrained(self.source, trust_remote_code=False).get_text_config()
         places = getattr(config, "max_position_embeddings", None) or LONGEST_TEXT
-        return min(LONGEST_TEXT, said if said <= places else places - (getattr(config, "pad_token_id", None) or 0) - 1)
+        return max(1, min(LONGEST_TEXT, said if said <= places else places - _first_place(config)))
 
     def _image(self, cell: Any) -> Any:
         return self.processor(images=_stout(read_image(cell, self.root).convert("RGB")), return_tensors="np")
@@ -116,7 +117,14 @@ class PretrainedDecoder(Decoder):
 
     def _text(self, cell: Any) -> Any:
         text = read_text(cell)[: LONG * LONGEST_TEXT]
-        return self.processor([text], truncation=True, max_length=self._places, return_tensors="np")
+        made = self.processor([text], truncation=True, max_length=self._places, return_tensors="np")
+        return made if made["input_ids"].size else self._no_words()
+
+    def _no_words(self) -> Value:
+        """An empty text for a tokenizer that puts nothing around it: the token with which texts begin or end."""
+        marks = (self.processor.bos_token_id, self.processor.eos_token_id, self.processor.pad_token_id, 0)
+        mark = next(int(m) for m in marks if m is not None)
+        return {"input_ids": np.asarray([[mark]], np.int64), "attention_mask": np.ones((1, 1), np.int64)}
 
     def _audio(self, cell: Any) -> Any:
         sound, rate = read_audio(cell, self.root, seconds=LONGEST_SOUND)
@@ -153,6 +161,12 @@ def loading(source: str, part: str) -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _first_place(config: Any) -> int:
+    """Where a text encoder begins to count its places: RoBERTa and its kin behind the padding's small number."""
+    padding = getattr(config, "pad_token_id", None)
+    return padding + 1 if padding is not None and 0 <= padding < FEW else 0
 
 
 def _words_of(tokenizer: Any) -> dict[str, Any]:

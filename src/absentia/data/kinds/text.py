@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from absentia.data.kinds.base import Decoder, Kind, Value, check_at_least, pad
-from absentia.errors import BadCell
+from absentia.errors import BadCell, UserError, nearest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Text", "TextDecoder", "read_text"]
 
 LONG = 100  # characters looked at for each token that is kept: many more than a token has
+POOLS = ("mean", "first", "last")
 BYTES = 256  # tokens that any text can be written in
 PIECE = 1000  # characters learned from at a time; the time for one word grows with the square of its length
 PLAIN = (int, float, Decimal, date, time, timedelta)  # what a table may hold that reads as text
@@ -31,16 +32,21 @@ class Text(Kind):
     """Strings (or UTF-8 bytes). An empty string is a present, empty text.
 
     max_length: tokens kept of a longer text. vocabulary: number of byte-pair tokens at most.
+    pool: how a pretrained encoder's tokens become one vector: mean, first ([CLS]) or last (of a causal model, which
+        has read the whole text by then).
     """
 
     max_length: int = 64
     vocabulary: int = 4096
+    pool: str = "mean"
     kind: ClassVar[str] = "text"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least("text max_length", self.max_length)
         check_at_least("text vocabulary", self.vocabulary, BYTES)
+        if self.pool not in POOLS:
+            raise UserError(f"text pool {self.pool!r}: {nearest(str(self.pool), POOLS)}")
 
     def fit(self, cells: Iterable[Any], *, root: Path | None = None) -> TextDecoder:
         tokenizer = _trained(_pieces(cells, LONG * self.max_length), self.vocabulary)

@@ -31,11 +31,12 @@ class PretrainedEncoder(nn.Module):
 
     `source` is a hub name or a folder. Of models with two towers the tower of `kind` is taken. What a row gets never
     depends on who shares its batch: batch norms keep their statistics, sounds of unlike lengths run one by one.
+    pool: how tokens become one vector: mean, first or last (real one; for causal language models).
     """
 
-    def __init__(self, *, kind: str, source: str) -> None:
+    def __init__(self, *, kind: str, source: str, pool: str = "mean") -> None:
         super().__init__()
-        self.kind, self.source = kind, source
+        self.kind, self.source, self.pool = kind, source, pool
         self.model = _loaded(kind, source)
         self._takes = set(inspect.signature(self.model.forward).parameters)
 
@@ -67,12 +68,18 @@ class PretrainedEncoder(nn.Module):
         return tokens, mask.bool()
 
     def pooled(self, **inputs: Tensor) -> Tensor:
-        """One vector per row (n, d): the [CLS] of a vision transformer that has one, else the mean of real tokens."""
+        """One vector per row (n, d): the [CLS] of a vision transformer that has one, else what `pool` says."""
         tokens, valid = self(**inputs)
-        if self.kind == "image" and any(name.endswith(CLS) for name, _ in self.model.named_parameters()):
+        if self.pool == "last":
+            return tokens[torch.arange(len(tokens)), valid.long().cumsum(dim=1).argmax(dim=1)]  # type: ignore[no-any-return]
+        if self.pool == "first" or (self.kind == "image" and self._has_cls):
             return tokens[:, 0]  # type: ignore[no-any-return]
         weight = valid[..., None].to(tokens.dtype)
         return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)  # type: ignore[no-any-return]
+
+    @property
+    def _has_cls(self) -> bool:
+        return any(name.endswith(CLS) for name, _ in self.model.named_parameters())
 
     def fingerprint(self) -> str:
         """SHA-256 over names and values of all parameters."""
@@ -119,7 +126,8 @@ class FrozenEncoder:
     @cached_property
     def store(self) -> FeatureStore:
         """Where these features are kept from run to run, and nobody else's."""
-        about = identity_of_encoder(self.encoder.model, self.fingerprint, self.decoder.preprocessing())
+        pool = {} if self.encoder.pool == "mean" else {"pool": self.encoder.pool}
+        about = identity_of_encoder(self.encoder.model, self.fingerprint, self.decoder.preprocessing() | pool)
         return FeatureStore(features_folder() / f"{self.decoder.kind}-{digest_of(about)[:32]}", about)
 
     @torch.inference_mode()
@@ -142,11 +150,14 @@ class FeatureEmbedder(Embedder):
 
 
 class TunedEmbedder(Embedder):
-    """A pretrained encoder that learns with the rest: all its tokens."""
+    """A pretrained encoder that learns with the rest: all its tokens.
 
-    def __init__(self, *, width: int, encoder: PretrainedEncoder) -> None:
+    settled: whether it is settled what of it learns, so that no method says so.
+    """
+
+    def __init__(self, *, width: int, encoder: PretrainedEncoder, settled: bool = False) -> None:
         super().__init__(width=width)
-        self.encoder = encoder
+        self.encoder, self.settled = encoder, settled
         self.project = nn.Sequential(nn.LayerNorm(encoder.width), nn.Linear(encoder.width, width))
 
     def content(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
