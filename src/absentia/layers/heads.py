@@ -42,7 +42,11 @@ class Head(nn.Module):
 
     def forward(self, together: Mapping[str, Tensor], alone: Mapping[str, Tensor], presence: Tensor) -> Tensor:
         """Per modality (n_m, D) of its present rows, and presence (B, M), to scores (B, K)."""
-        return self._sum(together, self._votes(alone), presence)
+        return self.read(self._fused(together, presence), alone, presence)
+
+    def read(self, fused: Tensor, alone: Mapping[str, Tensor], presence: Tensor) -> Tensor:
+        """The same of rows that were fused already, (B, D)."""
+        return self._sum(fused, self._votes(alone), presence)
 
     def losses(
         self, together: Mapping[str, Tensor], alone: Mapping[str, Tensor], presence: Tensor, target: Tensor
@@ -52,12 +56,23 @@ class Head(nn.Module):
         The second term keeps a modality that is easy to learn from silencing the others.
         """
         votes = self._votes(alone)
-        task = task_loss(self._sum(together, votes, presence), target, self.codec)
+        task = task_loss(self._sum(self._fused(together, presence), votes, presence), target, self.codec)
+        return {"task": task} | self.alone_loss(alone, presence, target, votes)
+
+    def alone_loss(
+        self,
+        alone: Mapping[str, Tensor],
+        presence: Tensor,
+        target: Tensor,
+        votes: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """The mean loss of each present modality's vote by itself; nothing where there are no votes."""
+        votes = self._votes(alone) if votes is None else votes
         if not votes:
-            return {"task": task}
+            return {}
         own = [target[presence[:, m]] for m, name in enumerate(self.names) if name in votes]
         said = torch.cat(list(votes.values())) + self.together.bias
-        return {"task": task, "alone": task_loss(said, torch.cat(own), self.codec)}
+        return {"alone": task_loss(said, torch.cat(own), self.codec)}
 
     def _votes(self, alone: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Per present modality, in order, scores (n_m, K) that are added to what the row's modalities say together."""
@@ -68,16 +83,19 @@ class Head(nn.Module):
                 out[name] = self.votes[key](self.dropout(self.norms[key](alone[name])))
         return out
 
-    def _sum(self, together: Mapping[str, Tensor], votes: Mapping[str, Tensor], presence: Tensor) -> Tensor:
+    def _fused(self, together: Mapping[str, Tensor], presence: Tensor) -> Tensor:
         like = next(iter(together.values()), self.together.weight)
         fused = like.new_zeros(len(presence), self.width)
-        total = like.new_zeros(len(presence), self.together.out_features)
         for m, name in enumerate(self.names):
             if name in together:
-                rows = presence[:, m].nonzero()[:, 0]
-                fused = fused.index_add(0, rows, together[name])
-                if name in votes:
-                    total = total.index_add(0, rows, votes[name].to(total.dtype))
+                fused = fused.index_add(0, presence[:, m].nonzero()[:, 0], together[name])
+        return fused
+
+    def _sum(self, fused: Tensor, votes: Mapping[str, Tensor], presence: Tensor) -> Tensor:
+        total = fused.new_zeros(len(presence), self.together.out_features)
+        for m, name in enumerate(self.names):
+            if name in votes:
+                total = total.index_add(0, presence[:, m].nonzero()[:, 0], votes[name].to(total.dtype))
         return cast(Tensor, self.together(self.dropout(fused)) + total)
 
     def grow(self, codec: TargetCodec) -> None:
