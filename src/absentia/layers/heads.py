@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
+from absentia.layers.dense_losses import DENSE_LOSSES
 from absentia.layers.naming import module_key
 
 __all__ = ["Head", "prior_scores", "probabilities", "row_losses", "task_loss", "uncertainty_of"]
 
+SEPARATE = ("labels", "mask")  # kinds of target whose scores each stand for themselves
 SMALLEST = 1e-4  # share given to a class that training rows did not show
 
 
@@ -74,6 +77,17 @@ class Head(nn.Module):
         said = torch.cat(list(votes.values())) + self.together.bias
         return {"alone": task_loss(said, torch.cat(own), self.codec)}
 
+    def taught(self, backbone: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The losses of a batch, through a fused backbone."""
+        assert batch.target is not None
+        seen = backbone(batch)
+        return self.losses(seen.together, seen.alone, batch.presence, batch.target)
+
+    def read(self, backbone: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scores (B, K) of a batch, through a fused backbone, and what its modalities say together."""
+        seen = backbone(batch)
+        return self(seen.together, seen.alone, batch.presence), seen.together
+
     def _votes(self, alone: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Per present modality, in order, scores (n_m, K) that are added to what the row's modalities say together."""
         out = {}
@@ -123,24 +137,26 @@ def _grown(old: nn.Linear, codec: TargetCodec, bias: Tensor | None) -> nn.Linear
 
 
 def prior_scores(codec: TargetCodec) -> Tensor:
-    """Scores (K,) that give the prior: log shares, logits of label shares, or 0 for a standardised number."""
+    """Scores (K,) that give the prior: log shares, logits of label or voxel shares, or 0 for a standardised number."""
     prior = torch.tensor(codec.prior, dtype=torch.float32)
     if codec.target.kind == "class":
         return prior.clamp(min=SMALLEST).log()
-    if codec.target.kind == "labels":
+    if codec.target.kind in SEPARATE:
         return prior.clamp(SMALLEST, 1 - SMALLEST).logit()
     return prior
 
 
 def probabilities(scores: Tensor, codec: TargetCodec) -> Tensor:
-    """Scores (B, K) as probabilities (B, K); numbers stay as they are."""
+    """Scores (B, K) as probabilities (B, K), those of a mask (B, K, *space); numbers stay as they are."""
     if codec.target.kind == "class":
         return scores.float().softmax(dim=1)
-    return scores.float().sigmoid() if codec.target.kind == "labels" else scores.float()
+    return scores.float().sigmoid() if codec.target.kind in SEPARATE else scores.float()
 
 
 def task_loss(scores: Tensor, target: Tensor, codec: TargetCodec) -> Tensor:
-    """Mean cross-entropy, binary cross-entropy or Huber loss of scores (B, K)."""
+    """Mean cross-entropy, binary cross-entropy or Huber loss of scores (B, K), or a mask's loss of (B, K, *space)."""
+    if codec.target.kind == "mask":
+        return row_losses(scores, target, codec).mean()
     if codec.target.kind == "class":
         return F.cross_entropy(scores, target)
     if codec.target.kind == "labels":
@@ -150,6 +166,8 @@ def task_loss(scores: Tensor, target: Tensor, codec: TargetCodec) -> Tensor:
 
 def row_losses(scores: Tensor, target: Tensor, codec: TargetCodec) -> Tensor:
     """(B,): what `task_loss` is the mean of."""
+    if codec.target.kind == "mask":
+        return DENSE_LOSSES[codec.target.masks.loss](scores, target)
     if codec.target.kind == "class":
         return F.cross_entropy(scores, target, reduction="none")
     if codec.target.kind == "labels":
@@ -158,9 +176,16 @@ def row_losses(scores: Tensor, target: Tensor, codec: TargetCodec) -> Tensor:
 
 
 def uncertainty_of(scores: Tensor, codec: TargetCodec) -> Tensor:
-    """(B,) from 0 to 1: entropy beside that of the prior; a number's is 0 wherever anything was seen."""
+    """(B,) from 0 to 1: entropy beside that of the prior; a number's is 0 wherever anything was seen.
+
+    That of a mask is the mean over its voxels.
+    """
     if codec.target.kind == "number":
         return scores.new_zeros(len(scores))
+    if scores.dim() > 2:
+        scores = scores.flatten(2)
+        most = _binary(prior_scores(codec).to(scores.device).sigmoid()).sum().clamp(min=1e-12)
+        return (_binary(scores.float().sigmoid()).sum(dim=1).mean(dim=1) / most).clamp(0, 1)
     prior = prior_scores(codec).to(scores.device)[None]
     most = _entropy(prior, codec).clamp(min=1e-12)
     return (_entropy(scores.float(), codec) / most).clamp(0, 1)
@@ -170,5 +195,10 @@ def _entropy(scores: Tensor, codec: TargetCodec) -> Tensor:
     p = probabilities(scores, codec)
     if codec.target.kind == "class":
         return -(p * p.clamp(min=1e-12).log()).sum(dim=1) / math.log(2)
+    return _binary(p).sum(dim=1)
+
+
+def _binary(p: Tensor) -> Tensor:
+    """The entropy of each probability, in bits."""
     both = torch.stack([p, 1 - p])
-    return -(both * both.clamp(min=1e-12).log()).sum(dim=(0, 2)) / math.log(2)
+    return -(both * both.clamp(min=1e-12).log()).sum(dim=0) / math.log(2)
