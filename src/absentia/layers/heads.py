@@ -45,9 +45,9 @@ class Head(nn.Module):
 
     def forward(self, together: Mapping[str, Tensor], alone: Mapping[str, Tensor], presence: Tensor) -> Tensor:
         """Per modality (n_m, D) of its present rows, and presence (B, M), to scores (B, K)."""
-        return self.read(self._fused(together, presence), alone, presence)
+        return self.scored(self._fused(together, presence), alone, presence)
 
-    def read(self, fused: Tensor, alone: Mapping[str, Tensor], presence: Tensor) -> Tensor:
+    def scored(self, fused: Tensor, alone: Mapping[str, Tensor], presence: Tensor) -> Tensor:
         """The same of rows that were fused already, (B, D)."""
         return self._sum(fused, self._votes(alone), presence)
 

@@ -135,7 +135,7 @@ class Tokens(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         made = self.late(code, fused)
         features = self.residual(fused, made["residual"]) if self.residual is not None else fused
-        scores = self.head.read(features, alone, presence)
+        scores = self.head.scored(features, alone, presence)
         return features, scores + self.extra(features, made["head"]) if self.extra is not None else scores
 
     def _instead(self, presence: Tensor, made: Tensor | None) -> Iterator[tuple[str, Segment]]:
