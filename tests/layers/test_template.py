@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from absentia.errors import UserError
 from absentia.layers.template import FILLS, Template
 
 
@@ -43,7 +42,9 @@ def test_roughness_is_zero_when_flat_and_smooths_when_minimised(kind: str) -> No
     assert template.roughness().item() < before or kind == "scalar"
 
 
-def test_a_crop_outside_is_refused() -> None:
+def test_beyond_the_picture_its_edge_goes_on() -> None:
     template = Template(channels=1, space=(8, 8), kind="full")
-    with pytest.raises(UserError, match="not inside"):
-        template((4, 4), torch.tensor([[5, 0]]))
+    crop = template((4, 10), torch.tensor([[6, 0]]))[0, 0]
+    whole = template()[0, 0]
+    assert torch.equal(crop[:2, :8], whole[6:]) and torch.equal(crop[3, :8], whole[7])
+    assert torch.equal(crop[:2, 9], whole[6:, 7])

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from absentia.errors import UserError
-
 __all__ = ["FILLS", "Fill", "Template"]
 
 Fill = Literal["scalar", "low", "full"]
@@ -38,9 +36,9 @@ class Template(nn.Module):
         self.image = nn.Parameter(start)
 
     def forward(self, size: Sequence[int] | None = None, corner: Tensor | None = None) -> Tensor:
-        """(1, channels, *space), or at `corner` long (B, axes), the first voxel of a crop, (B, channels, *size).
+        """(1, channels, *size), or at `corner` long (B, axes), the first voxel of a crop, (B, channels, *size).
 
-        Raises `UserError` where a crop reaches beyond the picture.
+        Beyond the picture its edge goes on.
         """
         size = tuple(size or self.space)
         if self.kind == "scalar":
@@ -48,10 +46,7 @@ class Template(nn.Module):
         if corner is None and size == self.space:
             return self._whole()[None]
         corner = torch.zeros(1, len(size), dtype=torch.long) if corner is None else corner
-        corner = corner.to(self.image.device)
-        if bool(((corner + corner.new_tensor(size)) > corner.new_tensor(self.space)).any() or (corner < 0).any()):
-            raise UserError(f"a crop of {size} at {corner.tolist()} is not inside the template of {self.space}")
-        return self._cut(corner, size)
+        return self._cut(corner.to(self.image.device), size)
 
     def roughness(self) -> Tensor:
         """How far the picture is from being flat: the norm of its difference from the mean over space (M3AE)."""
@@ -69,6 +64,6 @@ class Template(nn.Module):
         """All crops at once: each axis has its own index (B, n), shaped so that together they span the crop."""
         places: list[slice | Tensor] = [slice(None)]
         for axis, length in enumerate(size):
-            along = corner[:, axis, None] + torch.arange(length, device=corner.device)
+            along = (corner[:, axis, None] + torch.arange(length, device=corner.device)).clamp(0, self.space[axis] - 1)
             places.append(along.view(len(corner), *[length if a == axis else 1 for a in range(len(size))]))
         return self._whole()[tuple(places)].transpose(0, 1)

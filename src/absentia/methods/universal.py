@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
 from absentia.errors import UserError
-from absentia.layers.distillation import feature_loss, score_loss
+from absentia.layers.distillation import agreement, feature_loss, score_loss
 from absentia.layers.distribution import unseen_pairs
 from absentia.layers.masking import drop_modalities
 from absentia.layers.scenarios import Read
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
+from absentia.methods.universal_dense import Dense
 from absentia.methods.universal_options import UniversalOptions
-from absentia.methods.universal_tokens import Tokens
+from absentia.methods.universal_tokens import Seen, Tokens
 from absentia.models.encoders.sentences import sentence_vectors
 
 __all__ = ["Universal"]
@@ -34,6 +35,7 @@ class Universal(Method):
     """Reconstruct, then complete and distil, personalised by scenario."""
 
     name = "universal"
+    dense = True
     Options = UniversalOptions
 
     def __init__(self, *, parts: Parts) -> None:
@@ -47,7 +49,8 @@ class Universal(Method):
             raise UserError(
                 f"universal: no training row has {never[0]!r}, so nothing says what it is like; leave it out"
             )
-        self.body = Tokens(parts=parts, options=self.options)
+        dense = parts.codec.target.kind == "mask"
+        self.body: Tokens | Dense = (Dense if dense else Tokens)(parts=parts, options=self.options)
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
         self.begun: Tensor
 
@@ -68,8 +71,7 @@ class Universal(Method):
     def answer(self, batch: Batch) -> Output:
         made = self.body.filled(batch)
         seen = self.body.see(batch, made, batch.presence)
-        absent = ~batch.presence
-        named = {} if made is None else {name: made[absent[:, m], m] for m, name in enumerate(self.parts.names)}
+        named = {} if made is None else self.body.named(made, ~batch.presence)
         return Output(
             scores=seen.scores, uncertainty=seen.scores[:, 0], embeddings=dict(seen.alone), reconstructed=named
         )
@@ -77,19 +79,28 @@ class Universal(Method):
     def _complete_and_distil(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
         """The teacher sees what a row has and what is made of the rest, the student a part; weights are shared."""
         assert batch.target is not None
-        options, order = self.options, self._order
-        kept = drop_modalities(batch.presence[:, order], draw, how=options.drop, rate=options.rate, keep=options.keep)
-        part = batch.restrict(kept[:, np.argsort(order).tolist()], self.parts.names)
-        student = self.body.see(part, self.body.filled(part), part.presence)
+        options = self.options
+        student = self._part_seen(batch, draw)
         terms = self.body.task(student, batch.target)
         if not options.features and not options.scores:
             return terms
-        teacher = self.body.see(batch, self.body.complete(batch), torch.ones_like(batch.presence))
+        if options.teacher == "copy":
+            teacher = self._part_seen(batch, draw)
+        else:
+            teacher = self.body.see(batch, self.body.complete(batch), torch.ones_like(batch.presence))
         terms |= {f"teacher {name}": loss for name, loss in self.body.task(teacher, batch.target).items()}
-        kind = self.parts.codec.target.kind or "class"
-        terms["features"] = options.features * feature_loss(student.features, teacher.features)
+        near = agreement if options.teacher == "copy" else feature_loss
+        terms["features"] = options.features * near(student.features, teacher.features)
+        kind = "labels" if self.parts.codec.target.kind == "mask" else str(self.parts.codec.target.kind)
         said = score_loss(student.scores, teacher.scores, kind=kind, temperature=options.temperature)
         return terms | {"scores": options.scores * said}
+
+    def _part_seen(self, batch: Batch, draw: torch.Generator) -> Seen:
+        """A random part of what rows have, as an answer would see it."""
+        options, order = self.options, self._order
+        kept = drop_modalities(batch.presence[:, order], draw, how=options.drop, rate=options.rate, keep=options.keep)
+        part = batch.restrict(kept[:, np.argsort(order).tolist()], self.parts.names)
+        return self.body.see(part, self.body.filled(part), part.presence)
 
     def begin_session(self, batches: Batches) -> None:
         """Sentences are read once, before the first step."""
@@ -121,15 +132,10 @@ class Universal(Method):
 
     @torch.no_grad()
     def reconstructions(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Of complete rows: per modality its true summary and the one imagined without it, (n, D) each."""
+        """Of complete rows: per modality what it is and what is imagined of it without it, (n, D) each."""
         names = self.parts.names
         full = batch.select(batch.presence.all(dim=1), names)
-        if not len(full):
-            return {}
-        true, out = self.body.imagination.summaries(full), {}
-        for m, gone in enumerate(torch.eye(len(names), dtype=torch.bool, device=true.device)):
-            out[names[m]] = (true[:, m], self.body.complete(full.restrict(~gone, names))[:, m])
-        return out
+        return self.body.pairs(full) if len(full) else {}
 
     def _begin(self) -> None:
         """The first step of stage 2 starts from what stage 1 learned; a later session goes on with its own weights."""

@@ -9,12 +9,14 @@ from absentia.errors import UserError
 from absentia.layers.distribution import LOOKS
 from absentia.layers.masking import DROPS, Drop
 from absentia.layers.scenarios import SCENARIOS, ScenarioName
+from absentia.layers.template import FILLS, Fill
 from absentia.methods.settings import at_least, between, one_of
 
-__all__ = ["Generated", "StandIn", "UniversalOptions"]
+__all__ = ["Generated", "StandIn", "Teacher", "UniversalOptions"]
 
 StandIn = Literal["reconstruction", "template"]
 Generated = Literal["all", "film", "residual", "head", "none"]
+Teacher = Literal["completed", "copy"]
 LookOrNone = Literal["moments", "sliced", "adversarial", "none"]
 
 
@@ -22,12 +24,19 @@ LookOrNone = Literal["moments", "sliced", "adversarial", "none"]
 class UniversalOptions:
     """Settings of the universal model. Of the paper only the abstract is readable to us: all of this is our choice.
 
+    M3AE as published, on masks: fill template, template full, ratio 0.875, patch 16, keep 0, distribution none,
+    teacher copy, features 0.1, scores 0, generates none.
+
     Args:
         fill: what stands in for an absent modality: its reconstruction, or a learned template.
-        ratio: share of the tokens or patches that stage 1 hides.
+        ratio: share of the tokens or patches that stage 1 hides; none takes 0.5 of tokens and 0.75 of patches.
+        patch: voxels along each side of a patch.
+        template: learned fill of voxels: scalar, low (coarse) or full (each voxel, as in M3AE).
         drop: how modalities are dropped on purpose, in both stages: uniform_size or bernoulli.
         rate: of bernoulli.
         keep: share of the rows of stage 2 whose student sees all they have.
+        teacher: completed (what a row has and reconstructions of the rest, not moved by its student) or copy (another
+            part of the row, and both move, as in M3AE).
         imagine: steps of stage 1, beside those of stage 2.
         distribution: how reconstructions of what is truly absent are compared with what others have: moments, sliced,
             adversarial or none.
@@ -49,10 +58,13 @@ class UniversalOptions:
     """
 
     fill: StandIn = "reconstruction"
-    ratio: float = 0.5
+    ratio: float | None = None
+    patch: int = 8
+    template: Fill = "low"
     drop: Drop = "uniform_size"
     rate: float = 0.5
     keep: float = 0.25
+    teacher: Teacher = "completed"
     imagine: float = 0.5
     distribution: LookOrNone = "moments"
     joint: bool = True
@@ -72,16 +84,19 @@ class UniversalOptions:
     def __post_init__(self) -> None:
         one_of("fill", self.fill, get_args(StandIn))
         one_of("drop", self.drop, DROPS)
+        one_of("template", self.template, FILLS)
+        one_of("teacher", self.teacher, get_args(Teacher))
         one_of("distribution", self.distribution, [*LOOKS, "none"])
         one_of("generates", self.generates, get_args(Generated))
         one_of("scenario", self.scenario, SCENARIOS)
-        for name in ("ratio", "rate", "keep"):
+        between("ratio", self.ratio or 0.0, 0, 1)
+        for name in ("rate", "keep"):
             between(name, getattr(self, name), 0, 1)
         for name in ("approximate", "features", "scores"):
             between(name, getattr(self, name), 0, 1e6)
         between("imagine", self.imagine, 0.01, 100)
         between("temperature", self.temperature, 0.01, 1000)
-        for name in ("text_width", "code", "hidden", "narrow"):
+        for name in ("patch", "text_width", "code", "hidden", "narrow"):
             at_least(name, getattr(self, name), 1)
         self._check_text()
 

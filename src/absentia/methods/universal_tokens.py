@@ -27,6 +27,8 @@ from absentia.models.laid import lone_cls
 
 __all__ = ["Seen", "Tokens"]
 
+RATIO = 0.5  # of the tokens that are hidden
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -69,7 +71,8 @@ class Tokens(nn.Module):
 
     def imagine(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
         """The losses of masked autoencoding."""
-        masks = Masks(ratio=self.options.ratio, drop=self.options.drop, rate=self.options.rate)
+        ratio = RATIO if self.options.ratio is None else self.options.ratio
+        masks = Masks(ratio=ratio, drop=self.options.drop, rate=self.options.rate)
         terms = self.imagination.losses(batch, masks, draw)
         if "distribution" in terms:
             terms["distribution"] = self.options.approximate * terms["distribution"]
@@ -129,6 +132,17 @@ class Tokens(nn.Module):
         self.codec = codec
         if self.extra is not None:
             self.late.grow("head", self.extra.size(codec.target.size))
+
+    def named(self, made: Tensor, absent: Tensor) -> dict[str, Tensor]:
+        """Per modality what was made of it (n, D), of the rows that lack it."""
+        return {name: made[absent[:, m], m] for m, name in enumerate(self.names)}
+
+    def pairs(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of complete rows: per modality its true summary and the one imagined without it, (n, D) each."""
+        true, out = self.imagination.summaries(batch), {}
+        for m, gone in enumerate(torch.eye(len(self.names), dtype=torch.bool, device=true.device)):
+            out[self.names[m]] = (true[:, m], self.complete(batch.restrict(~gone, self.names))[:, m])
+        return out
 
     def _read(
         self, fused: Tensor, code: Tensor, alone: Mapping[str, Tensor], presence: Tensor
