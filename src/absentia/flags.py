@@ -81,6 +81,9 @@ def _pretrain(parser: ArgumentParser) -> None:
     _add_schema(parser)
     parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
     parser.add_argument(
+        "--method", type=str, default="pretraining", help="pretraining (puzzles), or universal (its first stage)"
+    )
+    parser.add_argument(
         "--options", type=dict[str, Any], default={}, help="of the objectives: --options.share, whole, keep and weights"
     )
     parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
