@@ -16,7 +16,7 @@ from absentia.data.kinds.base import Array, source_of
 from absentia.data.kinds.image import read_image
 from absentia.errors import BadCell, extra
 
-__all__ = ["NIFTI", "Grid", "read_grid"]
+__all__ = ["NIFTI", "Grid", "differs", "read_grid", "spacing_of"]
 
 NIFTI = (".nii", ".nii.gz")
 GZIP, MAGIC = b"\x1f\x8b", (b"n+1\0", b"n+2\0")
@@ -82,7 +82,7 @@ def _orientation(affine: Array) -> str:
     """Which way each axis runs most: R or L, A or P, S or I."""
     columns = affine[:3, :3]
     main = np.abs(columns).argmax(axis=0)
-    return "".join("LR PA IS".split()[m][int(columns[m, axis] > 0)] for axis, m in enumerate(main))
+    return "".join(("LR", "PA", "IS")[m][int(columns[m, axis] > 0)] for axis, m in enumerate(main))
 
 
 def _nifti(content: bytes) -> Grid:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from absentia.data.kinds import KINDS, Kind
+from absentia.data.kinds import KINDS, Kind, Volume
 from absentia.data.segmentation import Masks
 from absentia.errors import UserError, nearest
 
@@ -68,6 +68,8 @@ class Schema:
             raise UserError("no modality declared; give --modality NAME=KIND at least once")
         for name in self.modalities:
             _check_name(name)
+        if self.target and self.target.kind == "mask":
+            _check_volumes(self.modalities)
         for column in self.target.columns if self.target else ():
             if column in self.columns:
                 raise UserError(f"column {column!r} is the target and an input too; leave it out of the inputs")
@@ -112,6 +114,15 @@ class Schema:
             masks = Masks(**target.get("masks", {}))
             target = Target(**{**target, "classes": tuple(target.get("classes", ())), "masks": masks})
         return cls(modalities=modalities, target=target, id=state.get("id"), split=state.get("split"))
+
+
+def _check_volumes(modalities: Mapping[str, Kind]) -> None:
+    """A mask is answered voxel by voxel, from what lies on its own grid."""
+    for name, kind in modalities.items():
+        if not isinstance(kind, Volume):
+            raise UserError(f"a mask is answered from volumes, and modality {name!r} is of kind {kind.kind!r}")
+        if kind.size is not None or kind.encoder is not None:
+            raise UserError(f"modality {name!r}: beside a mask a volume keeps its voxels; leave size and encoder out")
 
 
 def pattern_name(names: Iterable[str], present: Iterable[bool]) -> str:

@@ -38,7 +38,7 @@ def soft_dice(scores: Tensor, truth: Tensor, *, squared: bool, smooth: float) ->
 
 
 def weighted_cross_entropy(probability: Tensor, truth: Tensor) -> Tensor:
-    """Of exclusive classes (B, K, *space), each weighted by the share of voxels that are not of it (RFNet, mmFormer)."""
+    """Of exclusive classes (B, K, *space), each weighted by the share that is not of it (RFNet, mmFormer)."""
     apart = [dim for dim in range(truth.dim()) if dim != 1]
     weight = 1 - truth.sum(dim=apart) / truth.sum()
     return -((truth * probability.clamp(LEAST, 1).log()).mean(dim=apart) * weight).sum()
