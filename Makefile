@@ -54,6 +54,6 @@ $(READY): pyproject.toml constraints.txt
 	       "Name another one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Building $(VENV) with $$("$(PYTHON)" -V). It takes a few minutes; $(PIP_LOG) tells the details."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -c constraints.txt -e '.[audio,dev,export]' >$(PIP_LOG) 2>&1 || { \
+	@$(BIN)/python -m pip install -c constraints.txt -e '.[audio,dev,export,mri]' >$(PIP_LOG) 2>&1 || { \
 	  tail -n 20 $(PIP_LOG) >&2; echo "pip could not install everything; all it said is in $(PIP_LOG)." >&2; exit 1; }
 	@touch $(READY)

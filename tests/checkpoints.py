@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 __all__ = [
-    *("ENCODERS", "VILT_WORDS", "WORDS", "ast", "bert", "changed", "clip", "dinov2", "gpt2", "llama", "mobilenet"),
-    *("modernbert", "roberta", "shaken", "siglip", "vilt", "vilt_config", "vit", "wav2vec2", "whisper"),
+    *("ENCODERS", "VILT_WORDS", "WORDS", "ast", "bert", "changed", "clip", "clip_text", "dinov2", "gpt2", "llama"),
+    *("mobilenet", "modernbert", "roberta", "shaken", "siglip", "vilt", "vilt_config", "vit", "wav2vec2", "whisper"),
 ]
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##a", "##b", "##c", "hello", "world", "!"]
@@ -54,6 +54,15 @@ def clip(folder: Path) -> Path:
     _saved(transformers.CLIPModel, config, folder)
     side = {"height": 16, "width": 16}
     transformers.CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=side).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=12).save_pretrained(folder)
+    return folder
+
+
+def clip_text(folder: Path) -> Path:
+    """The text half of a CLIP model, of 4 numbers a sentence."""
+    text = {**MIXED, "vocab_size": len(WORDS), "max_position_embeddings": 12, "eos_token_id": 3, "bos_token_id": 2}
+    _saved(transformers.CLIPTextModelWithProjection, transformers.CLIPTextConfig(projection_dim=4, **text), folder)
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=12).save_pretrained(folder)
     return folder

@@ -195,3 +195,27 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ):
         assert main(["pretrain", *words]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_the_first_stage_of_the_universal_model_leaves_a_backbone_for_any_method(tmp_path: Path) -> None:
+    pretrained(tmp_path / "imagined", method="universal")
+    saw = open_backbone(str(tmp_path / "imagined")).saw
+    assert saw["objectives"]["distribution"] == "moments"
+    assert {"masked", "gist", "summary", "distribution"} == set(saw["validation"])
+    model = Model(backbone=str(tmp_path / "imagined"), freeze=True)
+    for method in ("rebq", "modulation", "universal"):
+        config = tiny.config(method, names=tiny.NAMES, model=model, reference=False, training={"epochs": 0.5})
+        report = train_run(config, tmp_path / method, source=tiny.table(tiny.rows()), page=False)
+        assert report["method"] == method and len(report["patterns"]) == 15
+    for step in (2, 5):
+        with pytest.raises(tiny.Killed):
+            pretrained(tmp_path / f"killed{step}", method="universal", watcher=tiny.killer(step))
+        pretrained(tmp_path / f"killed{step}", method="universal", resume=True)
+        for file in ("config.json", "model.safetensors"):
+            whole = (tmp_path / "imagined" / file).read_bytes()
+            assert (tmp_path / f"killed{step}" / file).read_bytes() == whole, file
+
+
+def test_an_unknown_pretraining_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'universal'"):
+        pretrained(tmp_path / "run", method="universl")

@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from absentia.data.segmentation import Masks
 from absentia.errors import UserError, nearest
 
 __all__ = ["Model", "RunConfig", "StreamConfig", "Training", "config_from", "config_to"]
@@ -30,6 +31,8 @@ class Model:
         backbone: folder of a pretrained backbone (`absentia pretrain`) or of a ViLT checkpoint, or the hub name of
             one; its sizes then count, not those above.
         freeze: whether the pretrained backbone stays as it is.
+        network: of a mask target, a network of MONAI's: BasicUNet, SegResNet, DynUNet or UNETR.
+        network_options: its own options, such as {"features": [32, 32, 64, 128, 256, 32]}; by default it is small.
     """
 
     width: int = 96
@@ -39,6 +42,8 @@ class Model:
     dropout: float = 0.1
     backbone: str | None = None
     freeze: bool = False
+    network: str = "BasicUNet"
+    network_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads", "mlp"):
@@ -105,7 +110,7 @@ class RunConfig:
         table: file, folder or hub name of the table.
         modality: what the columns mean, as NAME to KIND[:ENCODER][@COLUMNS] or to a mapping with options;
             empty infers it.
-        target: COLUMN or COLUMN=class|labels|number|log.
+        target: COLUMN or COLUMN=class|labels|number|log|mask.
         id: column that says which rows are the same entity.
         split: column with train, val, test.
         method: which method to train.
@@ -118,6 +123,7 @@ class RunConfig:
         patterns: patterns to evaluate, such as image+text; empty means all (or those seen, above 8 modalities).
         model: the backbone.
         training: the loop.
+        masks: regions, crops and scores of a mask target.
     """
 
     table: str
@@ -135,6 +141,7 @@ class RunConfig:
     patterns: list[str] = field(default_factory=list)
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
+    masks: Masks = field(default_factory=Masks)
 
     def __post_init__(self) -> None:
         _one_of("on_bad", self.on_bad, ("error", "absent", "skip"))

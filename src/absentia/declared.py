@@ -8,7 +8,9 @@ from dataclasses import replace
 from absentia.config import RunConfig
 from absentia.data.catalog import declaration
 from absentia.data.infer import infer
-from absentia.data.schema import Schema, modality_from, modality_from_flag, target_from_flag
+from absentia.data.masks import looks_like_mask
+from absentia.data.schema import Schema, Target, modality_from, modality_from_flag, target_from_flag
+from absentia.data.segmentation import Masks
 from absentia.data.table import Table
 from absentia.errors import UserError
 
@@ -31,8 +33,21 @@ def declared_schema(
             say(str(reason))
     if schema.target is None and need_target:
         raise UserError("what is to be predicted? say --target COLUMN")
+    if schema.target is not None:
+        schema = replace(schema, target=replace(_told_apart(schema.target, table), masks=config.masks))
     split = config.split or schema.split or ("split" if "split" in table.columns else None)
     return replace(schema, id=config.id or schema.id or ("id" if "id" in table.columns else None), split=split)
+
+
+def _told_apart(target: Target, table: Table) -> Target:
+    """A column of volumes or pictures is a mask, where nothing else was said."""
+    if target.kind is not None or target.column not in table.columns:
+        return target
+    for chunk in table.chunks(64):
+        cells = [cell for cell in chunk.column(target.column).to_pylist() if cell is not None]
+        if cells:
+            return replace(target, kind="mask") if looks_like_mask(cells[0]) else target
+    return target
 
 
 def _from_catalog(config: RunConfig, say: Callable[[str], object]) -> RunConfig:
@@ -48,4 +63,5 @@ def _from_catalog(config: RunConfig, say: Callable[[str], object]) -> RunConfig:
         target=known.get("target"),
         id=config.id or known.get("id"),
         split=config.split or known.get("split"),
+        masks=config.masks if config.masks != Masks() else Masks(**known.get("masks", {})),
     )

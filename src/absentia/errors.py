@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-__all__ = ["BadCell", "UserError", "nearest"]
+__all__ = ["BadCell", "UserError", "extra", "nearest"]
 
 LISTED = 30  # words of a message that lists what is known
 
@@ -37,3 +38,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
         return f"did you mean {close[0]!r}?"
     more = ", ..." if len(choices) > LISTED else ""
     return f"known: {', '.join(choices[:LISTED])}{more}" if choices else "there are none"
+
+
+@contextmanager
+def extra(name: str, what: str) -> Iterator[None]:
+    """Around the import of an optional library: where it is not there, the error says which extra brings it."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(f"{what} need {error.name}: pip install 'absentia[{name}]'") from None

@@ -10,6 +10,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-d
 
 from absentia import __version__
 from absentia.config import Model, Training
+from absentia.data.segmentation import Masks
 from absentia.errors import UserError, nearest
 
 __all__ = ["classes_of", "explained", "modalities_of", "parser_of_all", "underscored"]
@@ -48,6 +49,7 @@ def _train(parser: ArgumentParser) -> None:
     parser.add_argument("--patterns", type=list[str], default=[], help="patterns to score, as [image,image+text]")
     parser.add_class_arguments(Model, "model")
     parser.add_class_arguments(Training, "training")
+    parser.add_class_arguments(Masks, "masks")
 
 
 def _learn(parser: ArgumentParser) -> None:
@@ -78,6 +80,9 @@ def _pretrain(parser: ArgumentParser) -> None:
     _add_config(parser)
     _add_schema(parser)
     parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
+    parser.add_argument(
+        "--method", type=str, default="pretraining", help="pretraining (puzzles), or universal (its first stage)"
+    )
     parser.add_argument(
         "--options", type=dict[str, Any], default={}, help="of the objectives: --options.share, whole, keep and weights"
     )
@@ -201,7 +206,7 @@ def _add_schema(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--modality", action="append", default=[], help="NAME=KIND[:ENCODER][@COLUMN,...], repeatable; else inferred"
     )
-    parser.add_argument("--target", type=str | None, help="COLUMN or COLUMN=class|labels|number|log")
+    parser.add_argument("--target", type=str | None, help="COLUMN or COLUMN=class|labels|number|log|mask")
     parser.add_argument("--id", type=str | None, help="column that says which rows are the same entity")
     parser.add_argument("--split", type=str | None, help="column with train, val and test")
 

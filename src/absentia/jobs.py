@@ -271,7 +271,8 @@ class _Study:
         method.begin_session(partial(rows_to_close, self.data.rows["train"]))
         position = loop.fit()
         method.close_session(partial(rows_to_close, self.data.rows["train"]))
-        notes = [*position.notes, *method.check(partial(rows_to_close, self.data.rows["val"]))]
+        told = method.remarks(self.data.rows["train"].presence)
+        notes = [*told, *position.notes, *method.check(partial(rows_to_close, self.data.rows["val"]))]
         save_method(self.folder, self.setup, method, part)
         return method, round(position.seconds, 2), notes
 

@@ -19,7 +19,7 @@ from absentia.data.presence import count_patterns
 from absentia.data.rows import OnBad, Rows
 from absentia.data.table import Table
 from absentia.declared import declared_schema
-from absentia.errors import UserError
+from absentia.errors import UserError, nearest
 from absentia.jobs import Quiet, Watcher, versions
 from absentia.learn.backbones import save_backbone
 from absentia.learn.build import fitted_from, fitted_to, make_method, patterns_seen
@@ -28,10 +28,12 @@ from absentia.learn.identity import identity_of
 from absentia.learn.loop import Loop, Validation
 from absentia.learn.prepare import Prepared, prepare, survey
 from absentia.methods.base import Method, Stage
+from absentia.methods.imagining import Imagining
 from absentia.methods.pretraining import Pretraining
 
 __all__ = ["described", "pretrain_run", "validate_losses"]
 
+KINDS: dict[str, type[Pretraining | Imagining]] = {"pretraining": Pretraining, "universal": Imagining}
 SPLITS = ("train", "val")  # the test rows stay unseen, here too
 AT_ONCE = 256
 
@@ -53,7 +55,7 @@ def pretrain_run(
     if config.model.backbone is not None:
         raise UserError("pretrain makes a backbone from scratch; leave model.backbone away")
     folder = RunFolder(out)
-    config = replace(config, method=Pretraining.name)
+    config = replace(config, method=_kind(config).name)
     table = source if isinstance(source, Table) else open_source(config.table if source is None else source)
     schema = declared_schema(config, table, watcher.say, need_target=False)
     schema = schema if config.target else replace(schema, target=None)
@@ -116,13 +118,25 @@ def described(made: dict[str, Any]) -> list[str]:
     ]
 
 
-def _trained(config: RunConfig, data: Prepared, folder: RunFolder, identity: str, watcher: Watcher) -> Pretraining:
+def _kind(config: RunConfig) -> type[Pretraining | Imagining]:
+    """How to pretrain: the method of the settings, where they name one."""
+    if config.method not in (RunConfig.method, *KINDS):
+        raise UserError(f"there is no pretraining {config.method!r}; {nearest(config.method, KINDS)}")
+    return KINDS.get(config.method, Pretraining)
+
+
+def _trained(
+    config: RunConfig, data: Prepared, folder: RunFolder, identity: str, watcher: Watcher
+) -> Pretraining | Imagining:
     for note in data.notes:
         watcher.say(note)
     watcher.part("pretraining")
     rows = data.rows["train"]
     seen = patterns_seen(rows.presence)
-    method = make_method(Pretraining, data.fitted, config.model, seed=config.seed, seen=seen, options=config.options)
+    kind: type[Any] = _kind(config)
+    method: Pretraining | Imagining = make_method(
+        kind, data.fitted, config.model, seed=config.seed, seen=seen, options=config.options
+    )
     loop = Loop(
         method=method,
         rows=rows,
@@ -137,7 +151,7 @@ def _trained(config: RunConfig, data: Prepared, folder: RunFolder, identity: str
     return method
 
 
-def _saw(config: RunConfig, data: Prepared, method: Pretraining) -> dict[str, Any]:
+def _saw(config: RunConfig, data: Prepared, method: Pretraining | Imagining) -> dict[str, Any]:
     """Exactly what the backbone was trained on."""
     ids = [key for split in SPLITS for key in data.rows[split].ids]
     return {

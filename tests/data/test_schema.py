@@ -55,7 +55,7 @@ def test_any_names_fit_into_a_flag(name: str, kind: str, columns: list[str]) -> 
         ("poster=image@", "expected NAME=KIND"),
         ("a=b=c", "expected NAME=KIND"),
         ("poster=imgae", "modality 'poster': unknown kind 'imgae'; did you mean 'image'?"),
-        ("poster=volume", "unknown kind 'volume'; known: image, text, tabular, series, audio"),
+        ("poster=smell", "unknown kind 'smell'; known: image, text, tabular, series, audio, volume"),
         ("poster=image@a,b", "kind 'image' has one column, not 2: a, b"),
         ("facts=tabular@a,a", "names column 'a' twice"),
     ],

@@ -26,6 +26,9 @@ class Batch:
     target: long (B,) for a class, float (B, K) for labels, float (B,) for a number; None where it is not known.
     index: long (B,), row numbers in the table.
     memo, places: what frozen networks made of the rows so far, and where these rows stand in it, long (B,).
+    space: the voxels of each row, (D, H, W) or (H, W); empty unless the target is a mask, which is float
+        (B, K, *space) then.
+    corner: where in its volume each row's part begins, long (B, dims); None where rows are shown whole.
     """
 
     presence: Tensor
@@ -34,6 +37,8 @@ class Batch:
     target: Tensor | None = None
     memo: Memo | None = None
     places: Tensor | None = None
+    space: tuple[int, ...] = ()
+    corner: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -60,13 +65,14 @@ class Batch:
             kept = rows[self.presence[:, m]]
             if kept.any():
                 inputs[name] = {key: x[kept] for key, x in self.inputs[name].items()}
-        return Batch(
+        return replace(
+            self,
             presence=self.presence[rows],
             inputs=inputs,
             index=self.index[rows],
             target=None if self.target is None else self.target[rows],
-            memo=self.memo,
             places=None if self.places is None else self.places[rows],
+            corner=None if self.corner is None else self.corner[rows],
         )
 
     def recall(self, key: str, make: Callable[[Batch], Tensor], names: Sequence[str]) -> Tensor:
@@ -91,23 +97,31 @@ class Batch:
     def filled(self, blanks: Mapping[str, Mapping[str, Tensor]]) -> Batch:
         """Every modality present: absent inputs become a placeholder (what people do without us).
 
-        `blanks` holds, per modality in schema order, the inputs of one placeholder row, each (1, ...).
+        `blanks` holds, per modality in schema order, the inputs of one placeholder row, each (1, ...); that of a
+        volume is one voxel, which is spread over the space of the rows.
         """
         inputs = {}
         for m, (name, blank) in enumerate(blanks.items()):
             absent = ~self.presence[:, m]
-            inputs[name] = _filled(self.inputs.get(name), absent, blank)
+            inputs[name] = _filled(self.inputs.get(name), absent, self._spread(blank))
         return replace(self, presence=torch.ones_like(self.presence), inputs=inputs)
+
+    def _spread(self, blank: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        if not self.space:
+            return blank
+        one = (slice(None), slice(None), *(slice(1) for _ in self.space))
+        return {key: x[one].expand(*x.shape[:2], *self.space) for key, x in blank.items()}
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
-        return Batch(
+        return replace(
+            self,
             presence=self.presence.to(device),
             inputs={m: {k: x.to(device) for k, x in tensors.items()} for m, tensors in self.inputs.items()},
             index=self.index.to(device),
             target=None if self.target is None else self.target.to(device),
-            memo=self.memo,
             places=None if self.places is None else self.places.to(device),
+            corner=None if self.corner is None else self.corner.to(device),
         )
 
 

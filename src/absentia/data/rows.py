@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from absentia.data.kinds.base import pad
 from absentia.data.memo import Memo
 from absentia.data.reader import CellReader, Opened, Transform
 from absentia.data.schema import Schema
+from absentia.data.target import TargetCodec
 from absentia.errors import BadCell, UserError
 
 __all__ = ["BadCellRecord", "OnBad", "Rows", "present_cells", "raw_cells"]
@@ -74,6 +75,15 @@ class Rows:
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def at_once(self) -> int:
+        """Rows that are opened together."""
+        return BLOCK
+
+    def label(self, codec: TargetCodec, cells: Sequence[Any]) -> None:
+        """Say what the rows' targets are, before they are read."""
+        self.target = codec.encode(cells)
+
     def read(self, on_bad: OnBad, advance: Callable[[int], object] = lambda rows: None) -> Rows:
         """Open every present cell once; what cannot be read follows `on_bad` and is listed in `bad`.
 
@@ -81,13 +91,12 @@ class Rows:
         drops its row. `advance` hears how many rows were read.
         """
         dropped = np.zeros(len(self), dtype=np.bool_)
-        for start in range(0, len(self), BLOCK):
-            positions = np.arange(start, min(start + BLOCK, len(self)))
-            found = (b for name in self.schema.names for b in self._read_block(name, positions, on_bad))
-            bad = sorted(found, key=lambda b: b[0])
+        for start in range(0, len(self), self.at_once):
+            positions = np.arange(start, min(start + self.at_once, len(self)))
+            bad = sorted(self._read_all(positions, on_bad), key=lambda b: b[0])
             if bad and on_bad == "error":
-                raise UserError(_first_of(bad))
-            dropped[[row for row, _ in bad]] = on_bad == "skip"
+                raise UserError(_first_of(bad, self.at_once))
+            dropped[[row for row, record in bad if record.became == "skip"]] = True
             self.bad += [record for _, record in bad]
             advance(len(positions))
         return self.where(~dropped) if dropped.any() else self
@@ -96,25 +105,20 @@ class Rows:
         """Some of the rows (bool (N,)), with what has been read of them."""
         positions = np.flatnonzero(chosen)
         moved = {old: new for new, old in enumerate(positions.tolist())}
-        return Rows(
-            take=self.take,
-            schema=self.schema,
-            decoders=self.decoders,
+        return replace(
+            self,
             index=self.index[chosen],
             presence=self.presence[chosen],
             ids=[self.ids[p] for p in positions],
             target=None if self.target is None else self.target[chosen],
-            transforms=self.transforms,
-            caches=self.caches,
-            keep=self.keep,
-            first=self.first,
-            root=self.root,
-            bad=self.bad,
             _values={(name, moved[p]): v for (name, p), v in self._values.items() if p in moved},
         )
 
-    def batch(self, positions: Ints) -> Batch:
-        """The rows at `positions` (0 to N - 1) as a batch; only their present cells are opened."""
+    def batch(self, positions: Ints, draw: int | None = None) -> Batch:
+        """The rows at `positions` (0 to N - 1) as a batch; only their present cells are opened.
+
+        draw: the number of a training step, for rows of which a step sees a part.
+        """
         inputs = {}
         for m, name in enumerate(self.schema.names):
             present = positions[self.presence[positions, m]]
@@ -131,8 +135,12 @@ class Rows:
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows in order."""
+        yield from map(self.batch, self.portions(size))
+
+    def portions(self, size: int) -> Iterator[Ints]:
+        """All positions in order, as many at once as `size` and their inputs allow."""
         for start in range(0, len(self), size):
-            yield self.batch(np.arange(start, min(start + size, len(self))))
+            yield np.arange(start, min(start + size, len(self)))
 
     def _collated(self, name: str, values: list[Value]) -> Value:
         if name in self.transforms:
@@ -147,13 +155,20 @@ class Rows:
         fresh = dict(zip(again, self._reader(name).finish(list(again.values())), strict=True))
         return [fresh[p] if p in fresh else self._values[name, p] for p in positions.tolist()]
 
+    def _read_all(self, positions: Ints, on_bad: OnBad) -> Iterator[tuple[int, BadCellRecord]]:
+        for name in self.schema.names:
+            yield from self._read_block(name, positions, on_bad)
+
+    def _open(self, name: str, position: int, cell: Any) -> Opened:
+        return self._reader(name).open(cell)
+
     def _read_block(self, name: str, positions: Ints, on_bad: OnBad) -> list[tuple[int, BadCellRecord]]:
         m = self.schema.names.index(name)
         good: dict[int, Opened] = {}
-        bad, reader = [], self._reader(name)
+        bad = []
         for position, cell in self._cells(name, positions[self.presence[positions, m]]):
             try:
-                good[position] = reader.open(cell)
+                good[position] = self._open(name, position, cell)
             except BadCell as error:
                 bad.append((position, self._record(name, position, error, on_bad)))
                 self.presence[position, m] = False
@@ -178,7 +193,7 @@ class Rows:
             raise UserError(f"{record}; it could be read at first, so the table or its files have changed") from None
 
     def _record(self, name: str, position: int, error: BadCell, became: str) -> BadCellRecord:
-        column = error.column or self.schema.columns_of(name)[0]
+        column = error.column or (self.schema.columns_of(name)[0] if name in self.schema.modalities else name)
         return BadCellRecord(self.first + int(self.index[position]), column, error.reason, became)
 
     def _cells(self, name: str, positions: Ints) -> Iterator[tuple[int, Any]]:
@@ -207,6 +222,6 @@ def _cells(chunk: pa.Table, schema: Schema, name: str) -> list[Any]:
     return cells
 
 
-def _first_of(bad: Sequence[tuple[int, BadCellRecord]]) -> str:
-    more = f" ({len(bad) - 1} more in the next {BLOCK} rows)" if len(bad) > 1 else ""
+def _first_of(bad: Sequence[tuple[int, BadCellRecord]], rows: int) -> str:
+    more = f" ({len(bad) - 1} more in the next {rows} rows)" if len(bad) > 1 else ""
     return f"{bad[0][1]}{more}; mend the table, or say --on-bad absent or --on-bad skip"

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from absentia.data.kinds import KINDS, Kind
+from absentia.data.kinds import KINDS, Kind, Volume
+from absentia.data.segmentation import Masks
 from absentia.errors import UserError, nearest
 
 __all__ = ["Schema", "Target", "modality_from", "modality_from_flag", "pattern_name", "target_from_flag"]
 
-TargetKind = Literal["class", "labels", "number"]
-TARGET_KINDS = ("class", "labels", "number", "log")
+TargetKind = Literal["class", "labels", "number", "mask"]
+TARGET_KINDS = ("class", "labels", "number", "log", "mask")
 NOTHING = "nothing"  # the pattern of a row without any modality
 FLAG = re.compile(r"^(?P<name>[^=]+)=(?P<kind>\w+)(?::(?P<encoder>.+?))?(?:@(?P<columns>[^@]+))?$")
 
@@ -22,20 +23,34 @@ FLAG = re.compile(r"^(?P<name>[^=]+)=(?P<kind>\w+)(?::(?P<encoder>.+?))?(?:@(?P<
 class Target:
     """What is to be predicted.
 
-    kind: "class" (one of several), "labels" (any number of several) or "number"; None until the data decides.
+    kind: "class" (one of several), "labels" (any number of several), "number", or "mask" (regions of a volume or a
+        plane, by one column with labels or several columns, A,B,C, with a mask each); None until the data decides.
     log: learn the logarithm of a positive number (prices); scores are in its own units all the same.
-    classes: the names, in the order of the scores; empty until fitted.
+    classes: the names, in the order of the scores; empty until fitted. Of a mask they are its regions.
+    masks: settings of a mask.
     """
 
     column: str
     kind: TargetKind | None = None
     log: bool = False
     classes: tuple[str, ...] = ()
+    masks: Masks = field(default_factory=Masks)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The table's columns that it is made of."""
+        return tuple(self.column.split(",")) if self.kind == "mask" else (self.column,)
 
     @property
     def size(self) -> int:
         """How many scores a row has."""
         return 1 if self.kind == "number" else len(self.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        """The target as JSON; the settings of a mask only where it is one."""
+        state = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "masks"}
+        masks = {"masks": self.masks.to_json()} if self.kind == "mask" else {}
+        return state | {"classes": list(self.classes)} | masks
 
 
 @dataclass(frozen=True)
@@ -53,8 +68,11 @@ class Schema:
             raise UserError("no modality declared; give --modality NAME=KIND at least once")
         for name in self.modalities:
             _check_name(name)
-        if self.target and self.target.column in self.columns:
-            raise UserError(f"column {self.target.column!r} is the target and an input too; leave it out of the inputs")
+        if self.target and self.target.kind == "mask":
+            _check_volumes(self.modalities)
+        for column in self.target.columns if self.target else ():
+            if column in self.columns:
+                raise UserError(f"column {column!r} is the target and an input too; leave it out of the inputs")
 
     @property
     def names(self) -> list[str]:
@@ -76,16 +94,14 @@ class Schema:
         roles = [("modality " + n, c) for n in self.modalities for c in self.columns_of(n)]
         roles += [("id", self.id)] if self.id else []
         roles += [("split", self.split)] if self.split else []
-        roles += [("target", self.target.column)] if target and self.target else []
+        roles += [("target", c) for c in self.target.columns] if target and self.target else []
         for role, column in roles:
             if column not in known:
                 raise UserError(f"{table} has no column {column!r} ({role}); {nearest(column, known)}")
 
     def to_json(self) -> dict[str, Any]:
         """The schema as JSON."""
-        target = self.target and {f.name: getattr(self.target, f.name) for f in fields(self.target)}
-        if target:
-            target["classes"] = list(target["classes"])
+        target = self.target and self.target.to_json()
         kinds = {name: kind.describe() for name, kind in self.modalities.items()}
         return {"modalities": kinds, "target": target, "id": self.id, "split": self.split}
 
@@ -95,8 +111,18 @@ class Schema:
         modalities = {name: modality_from(name, options) for name, options in state["modalities"].items()}
         target = state.get("target")
         if target:
-            target = Target(**{**target, "classes": tuple(target.get("classes", ()))})
+            masks = Masks(**target.get("masks", {}))
+            target = Target(**{**target, "classes": tuple(target.get("classes", ())), "masks": masks})
         return cls(modalities=modalities, target=target, id=state.get("id"), split=state.get("split"))
+
+
+def _check_volumes(modalities: Mapping[str, Kind]) -> None:
+    """A mask is answered voxel by voxel, from what lies on its own grid."""
+    for name, kind in modalities.items():
+        if not isinstance(kind, Volume):
+            raise UserError(f"a mask is answered from volumes, and modality {name!r} is of kind {kind.kind!r}")
+        if kind.size is not None or kind.encoder is not None:
+            raise UserError(f"modality {name!r}: beside a mask a volume keeps its voxels; leave size and encoder out")
 
 
 def pattern_name(names: Iterable[str], present: Iterable[bool]) -> str:
@@ -136,10 +162,10 @@ def modality_from_flag(flag: str) -> tuple[str, Kind]:
 
 
 def target_from_flag(flag: str) -> Target:
-    """`COLUMN[=class|labels|number|log]` as a target; without a kind the data decides."""
+    """`COLUMN[=class|labels|number|log|mask]` as a target; without a kind the data decides."""
     column, _, kind = flag.partition("=")
     if not column:
-        raise UserError(f"target {flag!r}: expected COLUMN or COLUMN=class|labels|number|log")
+        raise UserError(f"target {flag!r}: expected COLUMN or COLUMN=class|labels|number|log|mask")
     if kind and kind not in TARGET_KINDS:
         raise UserError(f"target {flag!r}: unknown kind {kind!r}; {nearest(kind, TARGET_KINDS)}")
     if kind == "log":

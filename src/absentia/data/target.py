@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from absentia.data.kinds.base import shown
+from absentia.data.masks import fitted_masks
 from absentia.data.schema import Target
 from absentia.errors import UserError, nearest
 
@@ -29,7 +31,8 @@ UNFIT = (dict, date, time, timedelta)  # cells that are neither classes nor numb
 class TargetCodec:
     """A fitted target: classes for class and labels, mean and spread of the training rows for a number.
 
-    prior: what is known without any input: class shares (K,), label shares (K,), or the mean (1,) in learned units.
+    prior: what is known without any input: class shares (K,), label shares (K,), the mean (1,) in learned units, or
+        the share of a mask's voxels in each region (K,).
     """
 
     target: Target
@@ -38,8 +41,12 @@ class TargetCodec:
     std: float = 1.0
 
     @classmethod
-    def fit(cls, target: Target, cells: Sequence[Any]) -> TargetCodec:
-        """From the known training cells."""
+    def fit(cls, target: Target, cells: Iterable[Any], root: Path | None = None) -> TargetCodec:
+        """From the known training cells; those of a mask are tuples, one cell per column, with paths below `root`."""
+        if target.kind == "mask":
+            fitted, prior = fitted_masks(target, cells, root)
+            return cls(target=fitted, prior=prior)
+        cells = list(cells)
         if not cells:
             raise UserError(f"target {target.column!r}: no training row has a value")
         kind = target.kind or _kind_of(target, cells)
@@ -78,7 +85,7 @@ class TargetCodec:
         before: training rows so far, which the prior goes on counting.  classes: new classes by name, in their
         order; those that no cell has yet included. A number keeps its mean and spread.
         """
-        if self.target.kind == "number" or not cells:
+        if self.target.kind in ("number", "mask") or not cells:
             return self
         found = {name for cell in cells for name in _names(self.target, cell)}
         known = self.target.classes

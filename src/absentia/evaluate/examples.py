@@ -28,6 +28,8 @@ Bools = npt.NDArray[np.bool_]
 def examples(rows: Rows, patterns: Bools, answers: Sequence[Answers], codec: TargetCodec) -> list[dict[str, Any]]:
     """Up to 6 right and 6 wrong answers, spread over patterns and rows; the same scores show the same examples."""
     assert rows.target is not None
+    if codec.target.kind == "mask":  # those are shown as slices
+        return []
     chosen: list[tuple[int, int, bool]] = []
     for right in (True, False):
         found = [_first(rows, a, codec, right, number) for number, a in enumerate(answers)]

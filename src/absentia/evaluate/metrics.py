@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from absentia.data.target import TargetCodec
+from absentia.evaluate.overlap import region_scores, resampled_dice
 
 __all__ = ["Scores", "goodness_sign", "macro_f1", "main_metric", "resampled_interval", "score"]
 
@@ -29,8 +30,8 @@ class Scores:
 
 
 def main_metric(codec: TargetCodec) -> str:
-    """accuracy for a class, macro_f1 for labels, mae for a number."""
-    return {"class": "accuracy", "labels": "macro_f1", "number": "mae"}[str(codec.target.kind)]
+    """accuracy for a class, macro_f1 for labels, mae for a number, dice for a mask."""
+    return {"class": "accuracy", "labels": "macro_f1", "number": "mae", "mask": "dice"}[str(codec.target.kind)]
 
 
 def goodness_sign(codec: TargetCodec) -> int:
@@ -48,14 +49,19 @@ def score(
 ) -> Scores:
     """Score n answers.
 
-    answers: probabilities (n, K) or numbers (n, 1) in learned units; target as `TargetCodec.encode` gives it.
+    answers: probabilities (n, K) or numbers (n, 1) in learned units; target as `TargetCodec.encode` gives it. Of masks
+        the answers are what `overlaps` kept of them, (n, K, 4), and the truth is in these.
     The interval is a 95 % bootstrap that draws entities (`ids`), for rows of one entity are not independent.
     """
     name = main_metric(codec)
     if not len(answers):
         return Scores(None, None, None, {})
-    metrics = {"class": _class, "labels": _labels, "number": _number}[str(codec.target.kind)](answers, target, codec)
-    low, high = resampled_interval(ids, _statistic(answers, target, codec)) if interval else (None, None)
+    if codec.target.kind == "mask":
+        metrics = region_scores(answers, ids, codec)
+    else:
+        kinds = {"class": _class, "labels": _labels, "number": _number}
+        metrics = kinds[str(codec.target.kind)](answers, target, codec)
+    low, high = resampled_interval(ids, _statistic(answers, target, ids, codec)) if interval else (None, None)
     return Scores(metrics[name], low, high, metrics)
 
 
@@ -80,7 +86,13 @@ def resampled_interval(
     return float(low), float(high)
 
 
-def _statistic(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec) -> Callable[[Array], Array]:
+def _statistic(
+    answers: Array, target: npt.NDArray[np.generic], ids: Sequence[str], codec: TargetCodec
+) -> Callable[[Array], Array]:
+    if codec.target.kind == "mask":
+        share, dice = resampled_dice(answers, ids, codec)
+        share, dice = np.where(np.isnan(dice), 0, share), np.nan_to_num(dice)
+        return lambda weights: _ratio(weights @ (share * dice), weights @ share)
     if codec.target.kind == "class":
         right = (answers.argmax(axis=1) == target).astype(np.float64)
         return lambda weights: np.asarray(weights @ right / weights.sum(axis=1))
@@ -89,6 +101,10 @@ def _statistic(answers: Array, target: npt.NDArray[np.generic], codec: TargetCod
         return lambda weights: _macro_f1(*(weights @ part for part in counts))
     wrong = np.abs(codec.number(answers[:, 0]) - codec.number(np.asarray(target, dtype=np.float64)))
     return lambda weights: np.asarray(weights @ wrong / weights.sum(axis=1))
+
+
+def _ratio(sums: Array, counts: Array) -> Array:
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
 def _class(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec) -> dict[str, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,15 +11,18 @@ import numpy.typing as npt
 import torch
 
 from absentia.config import Model
+from absentia.data.kinds.volume import VolumeDecoder
 from absentia.data.schema import Schema
 from absentia.data.target import TargetCodec
+from absentia.errors import UserError
 from absentia.layers.subsets import all_patterns
 from absentia.learn.backbones import blank_backbone, known_encoders, restored_decoder, same_backbone
 from absentia.learn.draws import number_of
 from absentia.learn.prepare import NO_TARGET, Fitted
-from absentia.methods import method_named
+from absentia.methods import METHODS, method_named
 from absentia.methods.base import Method, Parts
 from absentia.models.backbone import FusedBackbone
+from absentia.models.dense import DenseBackbone
 
 __all__ = ["build_method", "fitted_from", "fitted_to", "make_method", "patterns_seen"]
 
@@ -53,12 +57,10 @@ def make_method(
     `seen` is bool (P, M), see `patterns_seen`; `options` are the method's own settings.
     """
 
-    def backbone(number: int = 0) -> FusedBackbone:
-        if fitted.backbone is not None:
-            return fitted.backbone.build(fitted.schema, freeze=model.freeze, dropout=model.dropout)
-        torch.manual_seed(number_of(seed, "backbone", number))
-        return blank_backbone(fitted.schema, fitted.decoders, fitted.encoders, model)
-
+    dense = fitted.codec.target.kind == "mask"
+    if dense and not kind.dense:
+        able = ", ".join(sorted(name for name, method in METHODS.items() if method.dense))
+        raise UserError(f"method {kind.name!r} does not answer masks; these do: {able}")
     if (model.backbone is None) != (fitted.backbone is None):
         raise ValueError("the rows were prepared for another backbone than model.backbone")
     state = torch.get_rng_state()
@@ -67,7 +69,7 @@ def make_method(
         parts = Parts(
             names=fitted.schema.names,
             codec=fitted.codec,
-            backbone=backbone,
+            backbone=partial(_dense if dense else _fused, fitted, model, seed),
             blanks=fitted.blanks(),
             seen=seen,
             dropout=model.dropout,
@@ -76,6 +78,26 @@ def make_method(
         return kind(parts=parts)
     finally:
         torch.set_rng_state(state)
+
+
+def _fused(fitted: Fitted, model: Model, seed: int, number: int = 0) -> FusedBackbone:
+    if fitted.backbone is not None:
+        return fitted.backbone.build(fitted.schema, freeze=model.freeze, dropout=model.dropout)
+    torch.manual_seed(number_of(seed, "backbone", number))
+    return blank_backbone(fitted.schema, fitted.decoders, fitted.encoders, model)
+
+
+def _dense(fitted: Fitted, model: Model, seed: int, number: int = 0) -> DenseBackbone:
+    if fitted.backbone is not None:
+        raise UserError("model.backbone is a fused one, which answers no masks; say model.network instead")
+    torch.manual_seed(number_of(seed, "backbone", number))
+    decoders = [decoder for decoder in fitted.decoders.values() if isinstance(decoder, VolumeDecoder)]
+    return DenseBackbone(
+        channels=[decoder.channels for decoder in decoders],
+        dims=decoders[0].dims,
+        network=model.network,
+        options=model.network_options,
+    )
 
 
 def patterns_seen(presence: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

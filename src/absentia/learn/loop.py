@@ -172,7 +172,7 @@ class Loop:
         for number, micro in enumerate(np.array_split(rows, parts)):
             last = number == parts - 1
             with nullcontext() if last else self.accelerator.no_sync(model), self._autocast():
-                terms = model(self.rows.batch(micro).to(self.accelerator.device), stage, draw)
+                terms = model(self.rows.batch(micro, key).to(self.accelerator.device), stage, draw)
                 loss = torch.stack(list(terms.values())).sum()
                 self.accelerator.backward(loss * (len(micro) / len(rows)))
             for name, term in terms.items():

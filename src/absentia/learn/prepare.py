@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from absentia.data.absence import MaskPlan
 from absentia.data.batch import tensors
+from absentia.data.dense_rows import DenseRows
 from absentia.data.entity import entity_ids
 from absentia.data.features import CellCache
 from absentia.data.kinds import Decoder, Kind
@@ -181,7 +183,8 @@ def prepare(
     for name in splits:
         index = np.flatnonzero((seen.split == name) & known)
         part = _rows(table.take, fitted, index, presence[index], [seen.ids[i] for i in index], table.root)
-        part.target = fitted.codec.encode([seen.target[i] for i in index]) if schema.target else None
+        if schema.target:
+            part.label(fitted.codec, [seen.target[i] for i in index])
         rows[name] = _read(part, on_bad, name, advance)
         if name == "train":
             _check_readable(rows[name])
@@ -220,7 +223,8 @@ def rows_of(
     root = source.root if isinstance(source, Table) else root
     rows = _rows(source.take, fitted, index, presence, names, root)
     rows.first = first
-    rows.target = None if target is None else fitted.codec.encode(target)
+    if target is not None:
+        rows.label(fitted.codec, target)
     return rows.read(on_bad)
 
 
@@ -255,7 +259,7 @@ def _fit(
     backbone: Pretrained | None,
 ) -> Fitted:
     """Everything that is learned from the training rows before a method is."""
-    codec = TargetCodec.fit(schema.target, [seen.target[i] for i in index]) if schema.target else NO_TARGET
+    codec = _codec(table, schema.target, index, seen) if schema.target else NO_TARGET
     schema = replace(schema, target=codec.target if schema.target else None)
     if backbone is not None:
         schema = backbone.adopt(schema)
@@ -265,6 +269,13 @@ def _fit(
     train = Rows(take=table.take, schema=schema, decoders={}, index=index, presence=presence, ids=ids, keep=0)
     decoders = {name: _decoder(train, name, table) for name in schema.names}
     return Fitted(schema=schema, codec=codec, decoders=decoders, encoders=frozen_encoders(schema, decoders))
+
+
+def _codec(table: Table, target: Target, index: npt.NDArray[np.int64], seen: Survey) -> TargetCodec:
+    if target.kind != "mask":
+        return TargetCodec.fit(target, [seen.target[i] for i in index])
+    cells = (_mask_cells(table.take(index[i : i + 1]), target)[0] for i in range(len(index)))
+    return TargetCodec.fit(target, cells, table.root)
 
 
 def _decoder(train: Rows, name: str, table: Table) -> Decoder:
@@ -285,7 +296,8 @@ def _rows(
     transforms: dict[str, Transform] = dict(fitted.encoders)
     for decoder in fitted.decoders.values():
         decoder.root = root
-    return Rows(
+    kind = DenseRows if fitted.codec.target.kind == "mask" else Rows
+    return kind(
         take=take,
         schema=fitted.schema,
         decoders=fitted.decoders,
@@ -312,12 +324,24 @@ def _read(rows: Rows, on_bad: OnBad, split: str, advance: Advance) -> Rows:
 def _target_cells(chunk: pa.Table, schema: Schema, table: Table) -> list[Any]:
     if schema.target is None:
         return []
+    if schema.target.kind == "mask":
+        return [None if None in cells else _marks(cells) for cells in _mask_cells(chunk, schema.target)]
     column = schema.target.column
     cells: list[Any] = chunk.column(column).to_pylist()
     names = table.class_names.get(column)
     if not names:
         return cells
     return [None if c is None or c < 0 else names[c] for c in cells]
+
+
+def _mask_cells(chunk: pa.Table, target: Target) -> list[tuple[Any, ...]]:
+    """Of each row the cells of a mask, one per column."""
+    return list(zip(*(chunk.column(column).to_pylist() for column in target.columns), strict=True))
+
+
+def _marks(cells: Sequence[Any]) -> str:
+    """What tells masks from each other without keeping them."""
+    return " ".join(c if isinstance(c, str) else hashlib.sha256(repr(c).encode()).hexdigest() for c in cells)
 
 
 def _learnable(schema: Schema, presence: Bools, seen: Survey, known: Bools) -> tuple[Schema, Bools, list[str]]:

@@ -22,6 +22,7 @@ from absentia.methods.prototypes import Prototypes
 from absentia.methods.rebq import RebQ
 from absentia.methods.replay import Replay
 from absentia.methods.single_branch import SingleBranch
+from absentia.methods.universal import Universal
 
 __all__ = ["METHODS", "Method", "Output", "Parts", "Stage", "method_named"]
 
@@ -46,6 +47,7 @@ METHODS: dict[str, type[Method]] = {
         RebQ,
         JointEmbedding,
         SingleBranch,
+        Universal,
     )
 }
 

@@ -21,7 +21,8 @@ from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
 from absentia.layers.classifier import Classifier
 from absentia.layers.heads import Head, prior_scores, uncertainty_of
-from absentia.models.backbone import FusedBackbone
+from absentia.models.dense import DenseBackbone
+from absentia.models.dense_head import DenseHead
 
 __all__ = ["Batches", "Bools", "Method", "NoOptions", "Output", "Parts", "Stage"]
 
@@ -59,6 +60,7 @@ class Output:
     uncertainty: (B,) from 0 (sure) to 1 (as unsure as without any input).
     embeddings: per modality the representations (n_m, D) of its present rows.
     reconstructed: per modality what stands in for it in rows that lack it, where a method makes such a thing.
+    Scores of a mask are (B, K, *space) logits of its regions, and there are no embeddings by modality.
     """
 
     scores: Tensor
@@ -70,8 +72,11 @@ class Output:
 class BackboneMaker(Protocol):
     """Builds a backbone; the same number gives the same weights."""
 
-    def __call__(self, number: int = 0) -> FusedBackbone:
-        """The backbone number `number` of a method (most need one)."""
+    def __call__(self, number: int = 0) -> Any:
+        """The backbone number `number` of a method (most need one).
+
+        A `FusedBackbone`, or where the target is a mask a `DenseBackbone`.
+        """
         ...
 
 
@@ -93,6 +98,13 @@ class Parts:
     dropout: float = 0.1
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def head(self, backbone: nn.Module, *, votes: bool = True) -> Head | DenseHead:
+        """A fresh head for a backbone; `votes` is for one that answers with scores of a row."""
+        if isinstance(backbone, DenseBackbone):
+            return DenseHead(backbone=backbone, names=self.names, codec=self.codec)
+        width = int(backbone.width)  # type: ignore[arg-type]
+        return Head(width=width, names=self.names, codec=self.codec, dropout=self.dropout, votes=votes)
+
 
 @dataclass(frozen=True)
 class NoOptions:
@@ -104,12 +116,14 @@ class Method(nn.Module, ABC):
 
     feeds_placeholders: whether absent inputs are embedded as if they were there, so that absence saves nothing.
     checks: whether it decides something from validation rows once training has ended.
+    dense: whether it answers masks too, voxel by voxel.
     Options: its own settings, a dataclass whose every field has a default.
     """
 
     name: ClassVar[str]
     feeds_placeholders: ClassVar[bool] = False
     checks: ClassVar[bool] = False
+    dense: ClassVar[bool] = False
     Options: ClassVar[type[Any]] = NoOptions
 
     def __init__(self, *, parts: Parts) -> None:
@@ -148,17 +162,22 @@ class Method(nn.Module, ABC):
         return presence.any(dim=1)
 
     def forward(self, batch: Batch) -> Output:
-        """Scores for any rows; where nothing can be said, the prior and full uncertainty."""
+        """Scores for any rows; where nothing can be said, the prior (of every voxel) and full uncertainty."""
         some = self.answerable(batch.presence)
         if some.all() and len(batch):
             return self._with_uncertainty(self.answer(batch))
-        scores = self.prior.repeat(len(batch), 1)
+        scores = self.prior_of(batch)
         if not some.any():
             return Output(scores=scores, uncertainty=scores.new_ones(len(batch)))
         answered = self._with_uncertainty(self.answer(batch.select(some, self.parts.names)))
         scores = scores.to(answered.scores.dtype).index_put((some,), answered.scores)
         unsure = scores.new_ones(len(batch)).index_put((some,), answered.uncertainty.to(scores.dtype))
         return Output(scores, unsure, answered.embeddings, answered.reconstructed)
+
+    def prior_of(self, batch: Batch) -> Tensor:
+        """The prior's scores of each row, (B, K), or of each of its voxels, (B, K, *space)."""
+        scores = self.prior.view(1, -1, *(1 for _ in batch.space))
+        return scores.repeat(len(batch), 1, *batch.space)
 
     def learned(self) -> dict[str, Tensor]:
         """Everything that has to be kept: all but frozen parameters."""

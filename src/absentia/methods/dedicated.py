@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from absentia.data.batch import Batch
 from absentia.data.schema import pattern_name
-from absentia.layers.heads import Head
 from absentia.methods.base import Bools, Method, Output, Parts, Stage
 
 __all__ = ["Dedicated"]
@@ -26,14 +25,13 @@ class Dedicated(Method):
     """
 
     name = "dedicated"
+    dense = True
 
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)
         backbones = [parts.backbone(i) for i in range(len(parts.seen))]
         self.backbones = nn.ModuleList(backbones)
-        self.heads = nn.ModuleList(
-            Head(width=b.width, names=parts.names, codec=parts.codec, dropout=parts.dropout) for b in backbones
-        )
+        self.heads = nn.ModuleList(map(parts.head, backbones))
         self.register_buffer("patterns", torch.from_numpy(parts.seen))
         self.patterns: Tensor
 
@@ -41,15 +39,17 @@ class Dedicated(Method):
         return [self._stage(i, pattern) for i, pattern in enumerate(self.parts.seen)]
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
-        assert batch.target is not None and stage.patterns is not None
+        assert stage.patterns is not None
         number = self._number(stage.patterns[0])
-        shown = batch.restrict(self.patterns[number], self.parts.names)
-        seen, head = self.backbones[number](shown), cast(Head, self.heads[number])
-        return head.losses(seen.together, seen.alone, shown.presence, batch.target)
+        head: Any = self.heads[number]
+        taught: dict[str, Tensor] = head.taught(
+            self.backbones[number], batch.restrict(self.patterns[number], self.parts.names)
+        )
+        return taught
 
     def answer(self, batch: Batch) -> Output:
         chosen = self._chosen(batch.presence)
-        scores = self.prior.repeat(len(batch), 1)
+        scores = self.prior_of(batch)
         for number in torch.unique(chosen).tolist():
             rows = chosen == number
             part = self._run(batch.select(rows, self.parts.names), number)
@@ -75,10 +75,10 @@ class Dedicated(Method):
         return int((self.parts.seen == pattern).all(axis=1).argmax())
 
     def _run(self, batch: Batch, number: int) -> Output:
+        head: Any = self.heads[number]
         shown = batch.restrict(self.patterns[number], self.parts.names)
-        seen = self.backbones[number](shown)
-        scores = self.heads[number](seen.together, seen.alone, shown.presence)
-        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=seen.together)
+        scores, seen = head.read(self.backbones[number], shown)
+        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=seen)
 
     def _chosen(self, presence: Tensor) -> Tensor:
         """(B,): the model of each row's pattern, else of its largest trained part, else -1."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from absentia.data.batch import Batch
-from absentia.layers.heads import Head
 from absentia.layers.subsets import random_subsets
 from absentia.methods.base import Method, Output, Parts, Stage
 
@@ -19,19 +18,17 @@ class Dropout(Method):
     """Each training row shows a random non-empty part of what it has, so that every pattern is practised."""
 
     name = "dropout"
+    dense = True
 
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)
         self.backbone = parts.backbone()
-        self.head = Head(width=self.backbone.width, names=parts.names, codec=parts.codec, dropout=parts.dropout)
+        self.head = parts.head(self.backbone)
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
-        assert batch.target is not None
         shown = batch.restrict(random_subsets(batch.presence, KEEP, draw), self.parts.names)
-        seen = self.backbone(shown)
-        return self.head.losses(seen.together, seen.alone, shown.presence, batch.target)
+        return self.head.taught(self.backbone, shown)
 
     def answer(self, batch: Batch) -> Output:
-        seen = self.backbone(batch)
-        scores = self.head(seen.together, seen.alone, batch.presence)
-        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=seen.together)
+        scores, seen = self.head.read(self.backbone, batch)
+        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=seen)

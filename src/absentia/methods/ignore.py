@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from absentia.data.batch import Batch
-from absentia.layers.heads import Head
 from absentia.methods.base import Method, Output, Parts, Stage
 
 __all__ = ["Ignore"]
@@ -17,22 +16,16 @@ class Ignore(Method):
 
     name = "ignore"
     feeds_placeholders = True
+    dense = True
 
     def __init__(self, *, parts: Parts) -> None:
         super().__init__(parts=parts)
         self.backbone = parts.backbone()
-        self.head = Head(
-            width=self.backbone.width, names=parts.names, codec=parts.codec, dropout=parts.dropout, votes=False
-        )
+        self.head = parts.head(self.backbone, votes=False)
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
-        assert batch.target is not None
-        filled = batch.filled(self.parts.blanks)
-        seen = self.backbone(filled)
-        return self.head.losses(seen.together, seen.alone, filled.presence, batch.target)
+        return self.head.taught(self.backbone, batch.filled(self.parts.blanks))
 
     def answer(self, batch: Batch) -> Output:
-        filled = batch.filled(self.parts.blanks)
-        seen = self.backbone(filled)
-        scores = self.head(seen.together, seen.alone, filled.presence)
-        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=seen.together)
+        scores, seen = self.head.read(self.backbone, batch.filled(self.parts.blanks))
+        return Output(scores=scores, uncertainty=scores[:, 0], embeddings=seen)

@@ -65,9 +65,13 @@ class Puzzle(nn.Module, ABC):
 
     def gist_loss(self, gist: Tensor, inputs: Inputs, asked: Tensor, embedder: Embedder) -> Tensor:
         """Mean error over the tokens `asked`, bool (n, T), by their places and the gist (n, D) of their rows alone."""
-        places = embedder.places(asked.shape[1])
-        said = gist[:, None].expand(-1, asked.shape[1], -1)
-        return self._mean(self.recall(said if places is None else said + places), inputs, asked, embedder)
+        return self._mean(self.recalled(gist, asked.shape[1], embedder), inputs, asked, embedder)
+
+    def recalled(self, gist: Tensor, count: int, embedder: Embedder) -> Tensor:
+        """(n, T, D): what the gist (n, D) says about each of `count` tokens, by their places alone."""
+        places = embedder.places(count)
+        said = gist[:, None].expand(-1, count, -1)
+        return self.recall(said if places is None else said + places)  # type: ignore[no-any-return]
 
     def _mean(self, said: Tensor, inputs: Inputs, asked: Tensor, embedder: nn.Module) -> Tensor:
         total, count = self.errors(said.float(), inputs, asked, embedder)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["CATALOG", "declaration", "load", "open_source"]
 
 CATALOG: dict[str, str] = {
+    "cohort": "absentia.data.catalog.cohort",
+    "cohort-volumes": "absentia.data.catalog.cohort_volumes",
     "food101": "absentia.data.catalog.food101",
     "food101-cmml": "absentia.data.catalog.food101_cmml",
     "glyphs": "absentia.data.catalog.glyphs",

@@ -1,4 +1,4 @@
-"""The kinds of modality: one file and one line here each. A volume would be the next."""
+"""The kinds of modality: one file and one line here each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from absentia.data.kinds.image import Image
 from absentia.data.kinds.series import Series
 from absentia.data.kinds.tabular import Tabular
 from absentia.data.kinds.text import Text
+from absentia.data.kinds.volume import Volume
 
-__all__ = ["KINDS", "Audio", "Decoder", "Image", "Kind", "Series", "Tabular", "Text", "Value"]
+__all__ = ["KINDS", "Audio", "Decoder", "Image", "Kind", "Series", "Tabular", "Text", "Value", "Volume"]
 
-KINDS: dict[str, type[Kind]] = {k.kind: k for k in (Image, Text, Tabular, Series, Audio)}
+KINDS: dict[str, type[Kind]] = {k.kind: k for k in (Image, Text, Tabular, Series, Audio, Volume)}

@@ -90,10 +90,11 @@ class ImageDecoder(Decoder):
         return {"size": list(self.size), "channels": self.channels}
 
 
-def read_image(cell: Any, root: Path | None) -> Picture:
+def read_image(cell: Any, root: Path | None, *, deep: bool = False) -> Picture:
     """The picture of a cell, upright: 8 bits deep, grey (mode L) or coloured (RGB), the first one of several.
 
-    What is transparent is laid on white. Raises `BadCell` when it is corrupt, truncated or huge.
+    What is transparent is laid on white. deep: as it was stored, with all its bits and a palette's numbers.
+    Raises `BadCell` when it is corrupt, truncated or huge.
     """
     from PIL import Image as Pillow
     from PIL import ImageOps, UnidentifiedImageError
@@ -105,7 +106,8 @@ def read_image(cell: Any, root: Path | None) -> Picture:
             with Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
                 _check_size(picture)
                 picture.load()
-                return _plain(ImageOps.exif_transpose(picture))
+                upright = ImageOps.exif_transpose(picture)
+                return upright if deep else _plain(upright)
     except UnidentifiedImageError:
         raise BadCell("is not an image that can be read") from None
     except Pillow.DecompressionBombError:

@@ -1,0 +1,152 @@
+"""The universal model: one network for every subset, where modalities are absent at training and at test.
+
+"Enhancing universal representations against all-stage missing modalities" (arXiv 2406.01987): a masked autoencoder
+learns to reconstruct absent modalities, from incomplete rows too, by approximating distributions; then rows are
+completed, and what a completed row's representation knows is distilled into that of the incomplete one; a hyper-network
+makes part of the parameters for the scenario at hand. Only the abstract is readable to us. The parts are its; their
+formulas are choices of ours, near M3AE (Liu et al., AAAI 2023), and each is an option (`universal_options.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from absentia.data.batch import Batch
+from absentia.data.target import TargetCodec
+from absentia.errors import UserError
+from absentia.layers.distillation import agreement, feature_loss, score_loss
+from absentia.layers.distribution import unseen_pairs
+from absentia.layers.masking import drop_modalities
+from absentia.layers.scenarios import Read
+from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
+from absentia.methods.universal_dense import Dense
+from absentia.methods.universal_options import UniversalOptions
+from absentia.methods.universal_tokens import Seen, Tokens
+from absentia.models.encoders.sentences import sentence_vectors
+
+__all__ = ["Universal"]
+
+
+class Universal(Method):
+    """Reconstruct, then complete and distil, personalised by scenario."""
+
+    name = "universal"
+    dense = True
+    Options = UniversalOptions
+
+    def __init__(self, *, parts: Parts) -> None:
+        super().__init__(parts=parts)
+        if len(parts.names) < 2:
+            raise UserError(
+                f"universal: {parts.names[0]!r} is the only modality, so there is none to reconstruct it from"
+            )
+        never = [name for m, name in enumerate(parts.names) if not parts.seen[:, m].any()]
+        if never:
+            raise UserError(
+                f"universal: no training row has {never[0]!r}, so nothing says what it is like; leave it out"
+            )
+        dense = parts.codec.target.kind == "mask"
+        self.body: Tokens | Dense = (Dense if dense else Tokens)(parts=parts, options=self.options)
+        self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
+        self.begun: Tensor
+
+    def stages(self) -> Sequence[Stage]:
+        """Reconstruction, which nothing but its loss judges, then the answer."""
+        nothing = np.zeros((0, len(self.parts.names)), dtype=np.bool_)
+        return [
+            Stage(name="imagine", patterns=nothing, learns=self.body.imagining, share=self.options.imagine),
+            Stage(name="answer", learns=self._answering),
+        ]
+
+    def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
+        if stage.name == "imagine":
+            return self.body.imagine(batch, draw)
+        self._begin()
+        return self._complete_and_distil(batch, draw)
+
+    def answer(self, batch: Batch) -> Output:
+        made = self.body.filled(batch)
+        seen = self.body.see(batch, made, batch.presence)
+        named = {} if made is None else self.body.named(made, ~batch.presence)
+        return Output(
+            scores=seen.scores, uncertainty=seen.scores[:, 0], embeddings=dict(seen.alone), reconstructed=named
+        )
+
+    def _complete_and_distil(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
+        """The teacher sees what a row has and what is made of the rest, the student a part; weights are shared."""
+        assert batch.target is not None
+        options = self.options
+        student = self._part_seen(batch, draw)
+        terms = self.body.task(student, batch.target)
+        if not options.features and not options.scores:
+            return terms
+        if options.teacher == "copy":
+            teacher = self._part_seen(batch, draw)
+        else:
+            teacher = self.body.see(batch, self.body.complete(batch), torch.ones_like(batch.presence))
+        terms |= {f"teacher {name}": loss for name, loss in self.body.task(teacher, batch.target).items()}
+        near = agreement if options.teacher == "copy" else feature_loss
+        terms["features"] = options.features * near(student.features, teacher.features)
+        kind = "labels" if self.parts.codec.target.kind == "mask" else str(self.parts.codec.target.kind)
+        said = score_loss(student.scores, teacher.scores, kind=kind, temperature=options.temperature)
+        return terms | {"scores": options.scores * said}
+
+    def _part_seen(self, batch: Batch, draw: torch.Generator) -> Seen:
+        """A random part of what rows have, as an answer would see it."""
+        options, order = self.options, self._order
+        kept = drop_modalities(batch.presence[:, order], draw, how=options.drop, rate=options.rate, keep=options.keep)
+        part = batch.restrict(kept[:, np.argsort(order).tolist()], self.parts.names)
+        return self.body.see(part, self.body.filled(part), part.presence)
+
+    def begin_session(self, batches: Batches) -> None:
+        """Sentences are read once, before the first step."""
+        scenario = self.body.scenario
+        if isinstance(scenario, Read) and not scenario.written:
+            scenario.write(sentence_vectors(self.options.encoder, scenario.sentences(self.options.words)))
+
+    def open_session(self, codec: TargetCodec, taught: Sequence[str] | None = None) -> None:
+        super().open_session(codec, taught)
+        self.body.grow(codec)
+
+    def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
+        """What lacks something is reconstructed first, from a [CLS] each; it answers with that [CLS] and a summary."""
+        absent = (~presence).sum(dim=1)
+        if self.options.fill == "template":
+            return torch.ones_like(absent), absent
+        return 1 + (absent > 0).long(), 3 * absent
+
+    def remarks(self, presence: Bools) -> list[str]:
+        """Which pairs could not be learned from, because no row has both."""
+        apart = unseen_pairs(presence, self.parts.names)
+        if not apart:
+            return []
+        named = ", ".join(f"{one} and {other}" for one, other in apart[:5])
+        return [
+            f"No training row has both of {named}{' and others' if len(apart) > 5 else ''}: how they go together "
+            "cannot be learned, only how each is spread."
+        ]
+
+    @torch.no_grad()
+    def reconstructions(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of complete rows: per modality what it is and what is imagined of it without it, (n, D) each."""
+        names = self.parts.names
+        full = batch.select(batch.presence.all(dim=1), names)
+        return self.body.pairs(full) if len(full) else {}
+
+    def _begin(self) -> None:
+        """The first step of stage 2 starts from what stage 1 learned; a later session goes on with its own weights."""
+        if self.training and not bool(self.begun):
+            self.body.take_up()
+            self.begun.fill_(True)
+
+    def _answering(self) -> Iterator[nn.Parameter]:
+        return self.body.answering()
+
+    @property
+    def _order(self) -> list[int]:
+        """The modalities in the order of their names, in which everything is drawn."""
+        return sorted(range(len(self.parts.names)), key=lambda m: self.parts.names[m])

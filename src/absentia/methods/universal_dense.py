@@ -1,0 +1,139 @@
+"""The universal model on voxels: a dense network in which an absent contrast is its reconstruction or a template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from absentia.data.batch import Batch
+from absentia.data.target import TargetCodec
+from absentia.layers.distribution import Look
+from absentia.layers.heads import task_loss
+from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual, film
+from absentia.layers.scenarios import Scenario, scenario_named
+from absentia.methods.base import Parts
+from absentia.methods.universal_options import UniversalOptions
+from absentia.methods.universal_tokens import Seen
+from absentia.models.dense import DenseBackbone
+from absentia.models.dense_head import DenseHead
+from absentia.models.dense_imagination import DenseImagination
+from absentia.models.imagination import Masks
+
+__all__ = ["Dense"]
+
+RATIO = 0.75  # of the patches that are hidden
+
+
+class Dense(nn.Module):
+    """The imagination of stage 1, and the model of stage 2 that takes its weights up and is made for each scenario."""
+
+    def __init__(self, *, parts: Parts, options: UniversalOptions) -> None:
+        super().__init__()
+        self.names, self.options, self.codec = list(parts.names), options, parts.codec
+        look: Look | None = None if options.distribution == "none" else options.distribution
+        space = next(iter(parts.blanks.values()))["voxels"].shape[2:]
+        self.imagination = DenseImagination(
+            backbone=parts.backbone(),
+            names=parts.names,
+            space=space,
+            fill=options.template,
+            look=look,
+            joint=options.joint,
+        )
+        self.backbone: DenseBackbone = parts.backbone(1)
+        self.head = cast(DenseHead, parts.head(self.backbone))
+        code = options.text_width if options.scenario == "text" else options.code
+        self.scenario: Scenario = scenario_named(options.scenario, names=parts.names, width=code)
+        residuals = [HyperResidual(channels=c, narrow=options.narrow) for c in self.backbone.levels]
+        self.residuals = nn.ModuleList(residuals if options.makes("residual") else [])
+        self.extra = HyperHead(channels=self.backbone.width, narrow=options.narrow) if options.makes("head") else None
+        self.early = HyperNetwork(code=code, context=0, hidden=options.hidden, sizes=self._early_sizes())
+        sizes = {"head": self.extra.size(parts.codec.target.size)} if self.extra else {}
+        self.late = HyperNetwork(code=code, context=self.backbone.deep, hidden=options.hidden, sizes=sizes)
+
+    # Stage 1
+
+    def imagine(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
+        """The losses of masked autoencoding."""
+        ratio = RATIO if self.options.ratio is None else self.options.ratio
+        masks = Masks(ratio=ratio, drop=self.options.drop, rate=self.options.rate)
+        terms = self.imagination.losses(batch, masks, self.options.patch, draw)
+        if "distribution" in terms:
+            terms["distribution"] = self.options.approximate * terms["distribution"]
+        return terms
+
+    def imagining(self) -> Iterator[nn.Parameter]:
+        """What stage 1 learns."""
+        return self.imagination.parameters()
+
+    # Stage 2
+
+    def take_up(self) -> None:
+        """Begin with the weights that stage 1 left; its last layer stays behind."""
+        self.backbone.load_state_dict(self.imagination.backbone.state_dict())
+
+    def answering(self) -> Iterator[nn.Parameter]:
+        """What stage 2 learns; the template stands still, as in M3AE."""
+        mine = {id(p) for p in self.imagination.parameters()}
+        return (p for p in self.parameters() if id(p) not in mine)
+
+    def complete(self, batch: Batch) -> Tensor:
+        """(B, channels, *space): what rows lack as it is said from what they have."""
+        lacking = ~batch.presence.all(dim=1)
+        some = batch.select(lacking, self.names)
+        out = torch.zeros(len(batch), sum(self.backbone.channels), *batch.space, device=batch.presence.device)
+        if len(some):
+            out[lacking] = self.imagination.imagined(some).float()
+        return out
+
+    def filled(self, batch: Batch) -> Tensor | None:
+        """What stands in for what rows lack in an answer; None for the template."""
+        return self.complete(batch) if self.options.fill == "reconstruction" else None
+
+    def see(self, batch: Batch, made: Tensor | None, scenario: Tensor) -> Seen:
+        """Run rows with what stands in, as the model made for `scenario` bool (B, M)."""
+        x = self.imagination.shown(batch, self.imagination.filling(batch).detach() if made is None else made)
+        code = self.scenario(scenario)
+        numbers = self.early(code)
+        deep, features = self.backbone(x, lambda level, number: self._made(level, number, numbers))
+        scores = self.head(features)
+        if self.extra is not None:
+            late = self.late(code, deep.flatten(2).mean(dim=2))
+            scores = scores + self.extra(features, late["head"])
+        return Seen(deep, scores, {}, batch.presence)
+
+    def task(self, seen: Seen, target: Tensor) -> dict[str, Tensor]:
+        """The task's loss."""
+        return {"task": task_loss(seen.scores, target, self.codec)}
+
+    def grow(self, codec: TargetCodec) -> None:
+        """Masks have the regions that they have."""
+        self.codec = codec
+
+    def named(self, made: Tensor, absent: Tensor) -> dict[str, Tensor]:
+        """Per modality what was made of it (n, C, *space), of the rows that lack it."""
+        parts = torch.split(made, list(self.backbone.channels), dim=1)
+        return {name: part[absent[:, m]] for m, (name, part) in enumerate(zip(self.names, parts, strict=True))}
+
+    def pairs(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of complete rows: per modality its voxels and what is said without it, (n, voxels) each."""
+        true, out = torch.split(self.imagination.voxels(batch)[0], list(self.backbone.channels), dim=1), {}
+        for m, gone in enumerate(torch.eye(len(self.names), dtype=torch.bool, device=batch.presence.device)):
+            part = batch.restrict(~gone, self.names)
+            out[self.names[m]] = (true[m].flatten(1), self.named(self.complete(part), ~part.presence)[self.names[m]])
+        return {name: (one, guess.flatten(1)) for name, (one, guess) in out.items()}
+
+    def _made(self, features: Tensor, level: int, numbers: Mapping[str, Tensor]) -> Tensor:
+        """A decoder level scaled and shifted, and with a small convolution beside it, as made for each row."""
+        if self.residuals:
+            features = self.residuals[level](features, numbers[f"residual{level}"])
+        return film(features, numbers[f"film{level}"]) if f"film{level}" in numbers else features
+
+    def _early_sizes(self) -> dict[str, int]:
+        sizes = {f"residual{i}": cast(HyperResidual, made).size for i, made in enumerate(self.residuals)}
+        if self.options.makes("film"):
+            sizes |= {f"film{i}": 2 * channels for i, channels in enumerate(self.backbone.levels)}
+        return sizes

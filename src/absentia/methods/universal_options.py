@@ -1,0 +1,113 @@
+"""The settings of the universal model, each with the values it may have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from absentia.errors import UserError
+from absentia.layers.distribution import LOOKS
+from absentia.layers.masking import DROPS, Drop
+from absentia.layers.scenarios import SCENARIOS, ScenarioName
+from absentia.layers.template import FILLS, Fill
+from absentia.methods.settings import at_least, between, one_of
+
+__all__ = ["Generated", "StandIn", "Teacher", "UniversalOptions"]
+
+StandIn = Literal["reconstruction", "template"]
+Generated = Literal["all", "film", "residual", "head", "none"]
+Teacher = Literal["completed", "copy"]
+LookOrNone = Literal["moments", "sliced", "adversarial", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniversalOptions:
+    """Settings of the universal model. Of the paper only the abstract is readable to us: all of this is our choice.
+
+    M3AE as published, on masks: fill template, template full, ratio 0.875, patch 16, keep 0, distribution none,
+    teacher copy, features 0.1, scores 0, generates none.
+
+    Args:
+        fill: what stands in for an absent modality: its reconstruction, or a learned template.
+        ratio: share of the tokens or patches that stage 1 hides; none takes 0.5 of tokens and 0.75 of patches.
+        patch: voxels along each side of a patch.
+        template: learned fill of voxels: scalar, low (coarse) or full (each voxel, as in M3AE).
+        drop: how modalities are dropped on purpose, in both stages: uniform_size or bernoulli.
+        rate: of bernoulli.
+        keep: share of the rows of stage 2 whose student sees all they have.
+        teacher: completed (what a row has and reconstructions of the rest, not moved by its student) or copy (another
+            part of the row, and both move, as in M3AE).
+        imagine: steps of stage 1, beside those of stage 2.
+        distribution: how reconstructions of what is truly absent are compared with what others have: moments, sliced,
+            adversarial or none.
+        joint: whether they are also compared in pairs with an available modality.
+        approximate: weight of that comparison.
+        features: weight of the distance to the teacher's features (M3AE: 0.1).
+        scores: weight of the distance to the teacher's scores (PASSION: 0.5).
+        temperature: of that distance (PASSION: 4).
+        generates: which parameters are made for the scenario: film (scales and shifts of layers), residual (a small
+            linear layer on the features), head (weights of the last layer), all of these, or none.
+        scenario: how a scenario is embedded: composed (also for scenarios never trained, and many modalities), table,
+            text (a sentence each, read by `encoder`), constant (the hyper-network does not know it; an ablation).
+        encoder: folder or hub name of a CLIP text encoder, for text.
+        words: the sentence of a scenario, which says {present} and {absent}.
+        text_width: numbers that the encoder gives.
+        code: numbers of a scenario's code otherwise.
+        hidden: units of the hyper-network.
+        narrow: channels of the layers that it makes.
+    """
+
+    fill: StandIn = "reconstruction"
+    ratio: float | None = None
+    patch: int = 8
+    template: Fill = "low"
+    drop: Drop = "uniform_size"
+    rate: float = 0.5
+    keep: float = 0.25
+    teacher: Teacher = "completed"
+    imagine: float = 0.5
+    distribution: LookOrNone = "moments"
+    joint: bool = True
+    approximate: float = 0.1
+    features: float = 0.1
+    scores: float = 0.5
+    temperature: float = 4.0
+    generates: Generated = "all"
+    scenario: ScenarioName = "composed"
+    encoder: str | None = None
+    words: str = "A sample with {present} available; {absent} missing."
+    text_width: int = 512
+    code: int = 32
+    hidden: int = 32
+    narrow: int = 8
+
+    def __post_init__(self) -> None:
+        one_of("fill", self.fill, get_args(StandIn))
+        one_of("drop", self.drop, DROPS)
+        one_of("template", self.template, FILLS)
+        one_of("teacher", self.teacher, get_args(Teacher))
+        one_of("distribution", self.distribution, [*LOOKS, "none"])
+        one_of("generates", self.generates, get_args(Generated))
+        one_of("scenario", self.scenario, SCENARIOS)
+        between("ratio", self.ratio or 0.0, 0, 1)
+        for name in ("rate", "keep"):
+            between(name, getattr(self, name), 0, 1)
+        for name in ("approximate", "features", "scores"):
+            between(name, getattr(self, name), 0, 1e6)
+        between("imagine", self.imagine, 0.01, 100)
+        between("temperature", self.temperature, 0.01, 1000)
+        for name in ("patch", "text_width", "code", "hidden", "narrow"):
+            at_least(name, getattr(self, name), 1)
+        self._check_text()
+
+    def makes(self, part: str) -> bool:
+        """Whether the hyper-network makes this part."""
+        return self.generates in (part, "all")
+
+    def _check_text(self) -> None:
+        if self.scenario == "text" and not self.encoder:
+            raise UserError("options.scenario text: say options.encoder, the folder or hub name of a CLIP text encoder")
+        try:
+            self.words.format(present="", absent="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise UserError(f"options.words {self.words!r}: may say {{present}} and {{absent}} ({error!r})") from None

@@ -1,0 +1,190 @@
+"""The universal model on tokens: a fused transformer in which an absent modality is its [CLS] and a summary of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from absentia.data.batch import Batch
+from absentia.data.target import TargetCodec
+from absentia.layers.distribution import Look
+from absentia.layers.heads import Head, task_loss
+from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual
+from absentia.layers.naming import module_key
+from absentia.layers.packing import Packing, Segment
+from absentia.layers.scenarios import Scenario, scenario_named
+from absentia.methods.base import Parts
+from absentia.methods.universal_options import UniversalOptions
+from absentia.models.backbone import mean_of_tokens
+from absentia.models.imagination import Imagination, Masks
+from absentia.models.laid import lone_cls
+
+__all__ = ["Seen", "Tokens"]
+
+RATIO = 0.5  # of the tokens that are hidden
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of rows: features (B, ...) and scores (B, K, ...), and of tokens what each modality says alone."""
+
+    features: Tensor
+    scores: Tensor
+    alone: Mapping[str, Tensor]
+    presence: Tensor
+
+
+class Tokens(nn.Module):
+    """The imagination of stage 1, and the model of stage 2 that takes its weights up and is made for each scenario."""
+
+    def __init__(self, *, parts: Parts, options: UniversalOptions) -> None:
+        super().__init__()
+        self.names, self.options, self.codec = list(parts.names), options, parts.codec
+        look: Look | None = None if options.distribution == "none" else options.distribution
+        self.imagination = Imagination(backbone=parts.backbone(), names=parts.names, look=look, joint=options.joint)
+        self.backbone = parts.backbone(1)
+        width = self.backbone.width
+        self.voices = nn.ModuleDict({module_key(name): nn.Linear(width, width) for name in sorted(parts.names)})
+        self.head = Head(width=width, names=parts.names, codec=parts.codec, dropout=parts.dropout)
+        code = options.text_width if options.scenario == "text" else options.code
+        self.scenario: Scenario = scenario_named(options.scenario, names=parts.names, width=code)
+        depth = len(self.backbone.transformer.blocks)
+        self.early = HyperNetwork(
+            code=code,
+            context=0,
+            hidden=options.hidden,
+            sizes={"film": depth * 2 * width} if options.makes("film") else {},
+        )
+        self.residual = HyperResidual(channels=width, narrow=options.narrow) if options.makes("residual") else None
+        self.extra = HyperHead(channels=width, narrow=options.narrow) if options.makes("head") else None
+        sizes = {"residual": self.residual.size} if self.residual else {}
+        sizes |= {"head": self.extra.size(parts.codec.target.size)} if self.extra else {}
+        self.late = HyperNetwork(code=code, context=width, hidden=options.hidden, sizes=sizes)
+
+    # Stage 1
+
+    def imagine(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
+        """The losses of masked autoencoding."""
+        ratio = RATIO if self.options.ratio is None else self.options.ratio
+        masks = Masks(ratio=ratio, drop=self.options.drop, rate=self.options.rate)
+        terms = self.imagination.losses(batch, masks, draw)
+        if "distribution" in terms:
+            terms["distribution"] = self.options.approximate * terms["distribution"]
+        return terms
+
+    def imagining(self) -> Iterator[nn.Parameter]:
+        """What stage 1 learns."""
+        return self.imagination.parameters()
+
+    # Stage 2
+
+    def take_up(self) -> None:
+        """Begin with the weights that stage 1 left."""
+        self.backbone.load_state_dict(self.imagination.backbone.state_dict())
+
+    def answering(self) -> Iterator[nn.Parameter]:
+        """What stage 2 learns."""
+        mine = {id(p) for p in self.imagination.parameters()}
+        return (p for p in self.parameters() if id(p) not in mine)
+
+    def complete(self, batch: Batch) -> Tensor:
+        """(B, M, D): summaries of what rows lack, by the others; worth nothing where a row has a modality."""
+        lacking = ~batch.presence.all(dim=1)
+        some = batch.select(lacking, self.names)
+        out = torch.zeros(*batch.presence.shape, self.backbone.width, device=batch.presence.device)
+        if len(some):
+            out[lacking] = self.imagination.imagined(some)
+        return out
+
+    def filled(self, batch: Batch) -> Tensor | None:
+        """What stands in for what rows lack in an answer; None for the template."""
+        return self.complete(batch) if self.options.fill == "reconstruction" else None
+
+    def see(self, batch: Batch, made: Tensor | None, scenario: Tensor) -> Seen:
+        """Run rows with what stands in, as the model made for `scenario` bool (B, M)."""
+        here = self.backbone.segments(batch)
+        parts = [*here.items(), *self._instead(batch.presence, made)]
+        packing = self.backbone.transformer.pack([segment for _, segment in parts], len(batch))
+        code = self.scenario(scenario)
+        with self._modulated(packing, self.early(code)):
+            output = self.backbone.transformer.run(packing, rows="cls")
+        fused = output.packed.new_zeros(len(batch), self.backbone.width)
+        for number, (_, segment) in enumerate(parts):
+            fused = fused.index_add(0, segment.rows, output.cls(number))
+        fused = fused / len(self.names)
+        alone = {name: mean_of_tokens(segment) for name, segment in here.items()}
+        features, scores = self._read(fused, code, alone, batch.presence)
+        return Seen(features, scores, alone, batch.presence)
+
+    def task(self, seen: Seen, target: Tensor) -> dict[str, Tensor]:
+        """The task's loss, and that of each modality's own vote."""
+        own = self.head.alone_loss(seen.alone, seen.presence, target)
+        return {"task": task_loss(seen.scores, target, self.codec)} | own
+
+    def grow(self, codec: TargetCodec) -> None:
+        """Room for more classes; the head itself grows with all heads."""
+        self.codec = codec
+        if self.extra is not None:
+            self.late.grow("head", self.extra.size(codec.target.size))
+
+    def named(self, made: Tensor, absent: Tensor) -> dict[str, Tensor]:
+        """Per modality what was made of it (n, D), of the rows that lack it."""
+        return {name: made[absent[:, m], m] for m, name in enumerate(self.names)}
+
+    def pairs(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of complete rows: per modality its true summary and the one imagined without it, (n, D) each."""
+        true, out = self.imagination.summaries(batch), {}
+        for m, gone in enumerate(torch.eye(len(self.names), dtype=torch.bool, device=true.device)):
+            out[self.names[m]] = (true[:, m], self.complete(batch.restrict(~gone, self.names))[:, m])
+        return out
+
+    def _read(
+        self, fused: Tensor, code: Tensor, alone: Mapping[str, Tensor], presence: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        made = self.late(code, fused)
+        features = self.residual(fused, made["residual"]) if self.residual is not None else fused
+        scores = self.head.scored(features, alone, presence)
+        return features, scores + self.extra(features, made["head"]) if self.extra is not None else scores
+
+    def _instead(self, presence: Tensor, made: Tensor | None) -> Iterator[tuple[str, Segment]]:
+        """For what rows lack its [CLS], and behind it a token of what is imagined of it."""
+        alone = lone_cls(self.backbone)
+        for m, name in enumerate(self.names):
+            rows = (~presence[:, m]).nonzero()[:, 0]
+            if len(rows):
+                tokens = alone[name].tokens.expand(len(rows), -1, -1)
+                if made is not None:
+                    said = cast(Tensor, self.voices[module_key(name)](made[rows, m].to(tokens.dtype)))
+                    tokens = torch.cat([tokens, said[:, None] + self._type(name)], dim=1)
+                yield name, Segment(tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool), rows)
+
+    def _type(self, name: str) -> Tensor:
+        return cast(Tensor, self.backbone.embedder(name).modality_type)
+
+    @contextmanager
+    def _modulated(self, packing: Packing, made: Mapping[str, Tensor]) -> Iterator[None]:
+        """Each layer's outputs are scaled and shifted by the numbers of their row."""
+        if "film" not in made:
+            yield
+            return
+        blocks = list(self.backbone.transformer.blocks)
+        numbers = made["film"].view(len(made["film"]), len(blocks), 2, self.backbone.width)
+        hooks = [b.register_forward_hook(partial(_scaled, packing, numbers[:, i])) for i, b in enumerate(blocks)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _scaled(packing: Packing, numbers: Tensor, module: nn.Module, given: Any, x: Tensor) -> Tensor:
+    """(N, D), all packed tokens or the [CLS] alone, by the scale and shift of their rows, numbers (B, 2, D)."""
+    sample = packing.sample if len(x) == len(packing.sample) else packing.sample[packing.cls]
+    scale, shift = numbers[sample].unbind(1)
+    return x * (1 + scale) + shift

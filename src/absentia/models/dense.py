@@ -1,0 +1,229 @@
+"""Networks that answer for every voxel: a MONAI network with its last layer taken off, behind one small interface.
+
+What is absent is a channel of zeros. `aligned` writes what is there into its place, and reads nothing else.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from absentia.data.batch import Batch
+from absentia.errors import UserError, extra, nearest
+
+__all__ = ["NETWORKS", "DenseBackbone", "Modulate", "aligned"]
+
+Modulate = Callable[[Tensor, int], Tensor]
+"""Features (B, C, *low) after decoder level 0, 1, ... to features of the same shape."""
+
+
+@dataclass(frozen=True)
+class Tapped:
+    """Where a network of MONAI's is tapped: the modules with these names, and the layer that is taken off.
+
+    options: where ours differ from MONAI's.  factor: sides must be multiples of it, from the network's options.
+    """
+
+    deep: Callable[[nn.Module], str]
+    decoder: Callable[[nn.Module], list[str]]
+    last: str
+    factor: Callable[[Mapping[str, Any]], int]
+    options: Mapping[str, Any]
+
+
+def _listed(prefix: str) -> Callable[[nn.Module], list[str]]:
+    return lambda net: [f"{prefix}.{i}" for i in range(len(net.get_submodule(prefix)))]  # type: ignore[arg-type]
+
+
+NETWORKS: dict[str, Tapped] = {
+    "BasicUNet": Tapped(
+        deep=lambda net: "down_4",
+        decoder=lambda net: [f"upcat_{i}" for i in (4, 3, 2, 1)],
+        last="final_conv",
+        factor=lambda options: 16,
+        options={"features": (16, 16, 32, 64, 128, 16)},
+    ),
+    "SegResNet": Tapped(
+        deep=lambda net: _listed("down_layers")(net)[-1],
+        decoder=_listed("up_layers"),
+        last="conv_final",
+        factor=lambda options: 2 ** (len(options.get("blocks_down", (1, 2, 2, 4))) - 1),
+        options={},
+    ),
+    "DynUNet": Tapped(
+        deep=lambda net: "bottleneck",
+        decoder=_listed("upsamples"),
+        last="output_block",
+        factor=lambda options: math.prod(_largest(stride) for stride in options["strides"]),
+        options={
+            "kernel_size": (3, 3, 3, 3),
+            "strides": (1, 2, 2, 2),
+            "upsample_kernel_size": (2, 2, 2),
+            "filters": (16, 32, 64, 128),
+        },
+    ),
+    "UNETR": Tapped(
+        deep=lambda net: "vit",
+        decoder=lambda net: [f"decoder{i}" for i in (5, 4, 3, 2)],
+        last="out",
+        factor=lambda options: 16,
+        options={"hidden_size": 192, "mlp_dim": 384, "num_heads": 6},
+    ),
+}
+
+
+class DenseBackbone(nn.Module):
+    """A MONAI network by its name, without its last layer.
+
+    channels: of each contrast, in order.  dims: 2 or 3.  options: of the MONAI class.
+    deep, width: channels of the bottleneck and of the last decoder level.  levels: channels after each of those.
+    Sides that the network cannot halve often enough are filled up with zeros, and what comes out is cut back.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int],
+        dims: int,
+        network: str = "BasicUNet",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        tapped = _tapped(network)
+        settings = dict(tapped.options) | dict(options or {})
+        self.dims, self.channels, self.network = dims, tuple(channels), network
+        self.fixed = _fixed(settings, dims)
+        self.factor = tapped.factor(settings)
+        self.net = _built(network, settings, dims, sum(channels))
+        self.taps = (tapped.deep(self.net), *tapped.decoder(self.net))
+        self.net.set_submodule(tapped.last, nn.Identity())
+        self.deep, *self.levels = self._sizes()
+        self.width = self.levels[-1]
+
+    def forward(self, x: Tensor, modulate: Modulate | None = None) -> tuple[Tensor, Tensor]:
+        """(B, M*C, *space) to the bottleneck (B, deep, *low) and features (B, width, *space).
+
+        modulate: changes what comes out of each decoder level, before the next one.
+        """
+        space, room = x.shape[2:], self._room(x.shape[2:])
+        missing = [n for have, need in zip(space, room, strict=True) for n in (need - have, 0)][::-1]
+        with self._tapped(modulate) as deep:
+            features = self.net(F.pad(x, missing) if any(missing) else x)
+        cut = (slice(None), slice(None), *(slice(0, n) for n in space))
+        return deep[0], features[cut]
+
+    def _room(self, space: Sequence[int]) -> tuple[int, ...]:
+        """The sides that the network is given for these: twice its factor at least, so that norms see something."""
+        if self.fixed is not None:
+            if any(n > most for n, most in zip(space, self.fixed, strict=True)):
+                raise UserError(
+                    f"model.network {self.network} takes at most {_by(self.fixed)}, not {_by(space)}; set masks.window"
+                )
+            return self.fixed
+        return tuple(max(2, -(-n // self.factor)) * self.factor for n in space)
+
+    @contextmanager
+    def _tapped(self, modulate: Modulate | None) -> Iterator[list[Tensor]]:
+        """The bottleneck lands in the list; levels go through `modulate`."""
+        deep: list[Tensor] = []
+        first, *levels = (self.net.get_submodule(name) for name in self.taps)
+        handles = [first.register_forward_hook(partial(self._keep, deep))]
+        if modulate is not None:
+            handles += [m.register_forward_hook(partial(_modulated, modulate, i)) for i, m in enumerate(levels)]
+        try:
+            yield deep
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _keep(self, deep: list[Tensor], module: nn.Module, given: Any, out: Any) -> None:
+        deep.append(out if isinstance(out, Tensor) else self._grid(out[0]))
+
+    def _grid(self, tokens: Tensor) -> Tensor:
+        """A transformer's tokens (B, N, D) where they belong, (B, D, *low)."""
+        assert self.fixed is not None
+        low = [n // self.factor for n in self.fixed]
+        return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], *low)
+
+    def _sizes(self) -> list[int]:
+        """Channels of the bottleneck and of each decoder level, from a pass over zeros."""
+        found: dict[int, int] = {}
+
+        def measured(x: Tensor, level: int) -> Tensor:
+            found[level] = x.shape[1]
+            return x
+
+        training = self.net.training
+        self.net.eval()
+        with torch.no_grad():
+            deep, _ = self(torch.zeros(1, sum(self.channels), *self._room((1,) * self.dims)), measured)
+        self.net.train(training)
+        return [deep.shape[1], *(found[level] for level in sorted(found))]
+
+
+def aligned(
+    batch: Batch, names: Sequence[str], like: Tensor, channels: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """The contrasts of each row as channels on one grid, (B, M*C, *space), and presence (B, M).
+
+    What a row lacks is zeros that nothing was written to: hidden voxels are never read, not even to multiply them
+    by 0.  like: a tensor of the device and type that are wanted.  channels: of each modality, one by default.
+    """
+    counts = list(channels or (1,) * len(names))
+    x = like.new_zeros(len(batch), sum(counts), *batch.space)
+    for m, name in enumerate(names):
+        if name in batch.inputs:
+            rows, first = batch.presence[:, m].nonzero()[:, 0], sum(counts[:m])
+            x[rows, first : first + counts[m]] = batch.inputs[name]["voxels"].to(like)
+    return x, batch.presence
+
+
+def _modulated(modulate: Modulate, level: int, module: nn.Module, given: Any, out: Tensor) -> Tensor:
+    return modulate(out, level)
+
+
+def _tapped(network: str) -> Tapped:
+    if network not in NETWORKS:
+        raise UserError(f"model.network {network!r}: {nearest(network, NETWORKS)}")
+    return NETWORKS[network]
+
+
+def _built(network: str, settings: dict[str, Any], dims: int, channels: int) -> nn.Module:
+    with extra("mri", "networks for volumes"):
+        from monai.networks import nets
+    kind = getattr(nets, network)
+    known = list(inspect.signature(kind).parameters)
+    for key in settings:
+        if key not in known:
+            raise UserError(f"model.network_options: {network} has no option {key!r}; {nearest(key, known)}")
+    given = {"spatial_dims": dims, "in_channels": channels, "out_channels": 1} | settings
+    try:
+        net: nn.Module = kind(**given)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"model.network {network} cannot be built with {settings}: {error}") from None
+    return net
+
+
+def _fixed(settings: Mapping[str, Any], dims: int) -> tuple[int, ...] | None:
+    """The one size that a network with learned positions takes; None where any size will do."""
+    size = settings.get("img_size")
+    if size is None:
+        return None
+    return (size,) * dims if isinstance(size, int) else tuple(size)
+
+
+def _largest(stride: int | Sequence[int]) -> int:
+    return stride if isinstance(stride, int) else max(stride)
+
+
+def _by(space: Sequence[int]) -> str:
+    return " x ".join(map(str, space))

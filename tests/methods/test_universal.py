@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests import checkpoints, tiny
+from tests.laws import data_for, learn, losses_and_gradients, rows_with_something, same_bits
+from tests.poison import packed_tokens
+
+from absentia.data.batch import Batch
+from absentia.errors import UserError
+from absentia.layers.scenarios import Read
+from absentia.layers.subsets import all_patterns
+from absentia.learn.prepare import Prepared
+from absentia.methods import Stage
+from absentia.methods.universal import Universal
+from absentia.methods.universal_options import UniversalOptions
+
+
+def made(data: Prepared | None = None, *, stir: float = 0.3, **options: Any) -> Universal:
+    method = tiny.method_of("universal", data or data_for(), stir=stir, options=options)
+    assert isinstance(method, Universal)
+    return method
+
+
+def stage(method: Universal, name: str) -> Stage:
+    return next(s for s in method.stages() if s.name == name)
+
+
+def learned_with(batch: Batch, **options: Any) -> dict[str, torch.Tensor]:
+    """The terms of stage 2's loss, by name."""
+    method = made(**options)
+    terms = method.losses(batch, stage(method, "answer"), torch.Generator().manual_seed(0))
+    return {name: term.detach() for name, term in terms.items()}
+
+
+def test_a_fresh_model_is_the_same_for_every_scenario() -> None:
+    """What the hyper-network makes begins at zero: whatever the scenario, and whether there is one at all."""
+    data = data_for()
+    batch = rows_with_something(data)
+    plain = made(data, stir=0, generates="none")
+    for generates in ("all", "film", "residual", "head"):
+        fresh = made(data, stir=0, generates=generates)
+        fresh.load_state_dict(plain.state_dict(), strict=False)
+        for pattern in all_patterns(len(data.names)):
+            scenario = torch.from_numpy(pattern).expand(len(batch), -1)
+            expected = plain.body.see(batch, None, scenario)
+            found = fresh.body.see(batch, None, scenario)
+            torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-6)
+            torch.testing.assert_close(found.features, expected.features, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("generates", ["all", "film", "residual", "head"])
+def test_a_trained_one_answers_by_the_scenario_and_a_constant_code_does_not(generates: str) -> None:
+    batch = rows_with_something(data_for())
+    for scenario, differs in (("composed", True), ("table", True), ("constant", False)):
+        method = made(generates=generates, scenario=scenario)
+        answers = [
+            method.body.see(batch, None, torch.from_numpy(p).expand(len(batch), -1)).scores for p in all_patterns(4)
+        ]
+        assert bool((answers[0] - answers[-1]).abs().max() > 1e-3) == differs
+
+
+def test_what_a_row_has_is_kept_and_the_teacher_is_not_moved() -> None:
+    data = data_for()
+    batch = rows_with_something(data)
+    method = made(data)
+    full = batch.select(batch.presence.all(dim=1), data.names)
+    assert not method.body.complete(full).any(), "nothing is made for rows that lack nothing"
+    assert not method.body.complete(batch).requires_grad
+    weights = {"features": 0.0, "scores": 0.0}
+    for term in weights:
+        alone = made(data, **(weights | {term: 1.0}))
+        one = stage(alone, "answer")
+        terms = alone.losses(full, one, torch.Generator().manual_seed(0))
+        teacher = alone.body.see(full, None, full.presence)
+        student_only = torch.autograd.grad(terms[term], list(alone.body.head.parameters()), allow_unused=True)
+        assert term != "features" or not any(g is not None and g.any() for g in student_only), "features, not scores"
+        assert teacher.scores.requires_grad
+    exam = made(data, keep=1.0)
+    same = exam.losses(full, stage(exam, "answer"), torch.Generator().manual_seed(0))
+    assert float(same["features"].detach()) < 1e-9 and float(same["scores"].detach()) < 1e-6, "nothing to distil"
+
+
+def test_what_is_truly_absent_has_no_target_in_stage_one() -> None:
+    """Without the distribution the summary of an absent modality gets no gradient; with it, it does."""
+    data = data_for()
+    batch = rows_with_something(data)
+    lacking = batch.select(~batch.presence[:, 0], data.names)
+    method = made(data, distribution="none", ratio=0.0)
+    _, grads = losses_and_gradients(method, lacking, stage(method, "imagine"))
+    speak = [key for key in grads if "imagination.speak.m_photo" in key]
+    assert speak and not any(g.any() for key in speak if (g := grads[key]) is not None)
+    judged = made(data, ratio=0.0)
+    judged.train()
+    losses_and_gradients(judged, batch, stage(judged, "imagine"))  # takes note of real photos
+    _, grads = losses_and_gradients(judged, lacking, stage(judged, "imagine"))
+    assert any(g.any() for key in speak if (g := grads[key]) is not None)
+
+
+def test_parts_are_switched_off_by_options() -> None:
+    batch = rows_with_something(data_for())
+    usual = learned_with(batch)
+    assert {"task", "alone", "teacher task", "teacher alone", "features", "scores"} == set(usual)
+    assert set(learned_with(batch, features=0.0, scores=0.0)) == {"task", "alone"}
+    method = made(distribution="none")
+    terms = method.losses(batch, stage(method, "imagine"), torch.Generator().manual_seed(0))
+    assert set(terms) == {"masked", "gist", "summary"}
+    off = made(generates="none")
+    assert not [key for key, _ in off.named_parameters() if ".early.parts" in key or ".late.parts" in key]
+
+
+def test_the_second_stage_begins_where_the_first_ended(tmp_path: Path) -> None:
+    data = data_for(names=("words", "facts"))
+    method = made(data, stir=0)
+    learn(method, data, tmp_path)
+    assert bool(method.begun)
+    imagination = dict(method.body.imagination.backbone.named_parameters())
+    one, again = made(data, stir=0), made(data, stir=0)
+    one.restore(method.learned())
+    assert same_bits(dict(one.body.imagination.backbone.named_parameters()), imagination)
+    again.body.imagination.backbone.load_state_dict(imagination)
+    again.train()
+    again.losses(rows_with_something(data), stage(again, "answer"), torch.Generator())
+    assert same_bits(dict(again.body.backbone.named_parameters()), imagination)
+
+
+@pytest.mark.parametrize("fill", ["reconstruction", "template"])
+def test_cost_is_what_the_method_says(fill: str) -> None:
+    data = data_for()
+    method, batch = made(data, fill=fill), replace(rows_with_something(data), memo=None)
+    full = batch.select(batch.presence.all(dim=1), data.names)
+    with packed_tokens() as passes:
+        method(full)
+    assert len(passes) == 1, "rows that lack nothing are not reconstructed"
+    with packed_tokens() as passes:
+        output = method(batch)
+    assert len(passes) == (2 if fill == "reconstruction" else 1)
+    absent = (~batch.presence).sum(dim=0).tolist()
+    if fill == "reconstruction":
+        assert {name: len(rows) for name, rows in output.reconstructed.items()} == dict(
+            zip(data.names, absent, strict=True)
+        )
+    else:
+        assert output.reconstructed == {}
+
+
+def test_reconstructions_stand_beside_the_truth() -> None:
+    data = data_for()
+    batch = rows_with_something(data)
+    found = made(data).reconstructions(batch)
+    complete = int(batch.presence.all(dim=1).sum())
+    assert set(found) == set(data.names)
+    assert all(true.shape == guess.shape and len(true) == complete for true, guess in found.values())
+
+
+def test_one_modality_is_rejected_and_one_that_nobody_has_too() -> None:
+    with pytest.raises(UserError, match="only modality"):
+        made(data_for(names=("facts",)))
+    data = data_for()
+    seen = all_patterns(4)
+    with pytest.raises(UserError, match=r"no training row has 'photo'"):
+        tiny.method_of("universal", data, seen=seen[~seen[:, 0]])
+
+
+def test_pairs_that_nobody_has_are_said() -> None:
+    method, names = made(), data_for().names
+    presence = np.asarray([[True, False, True, True], [False, True, True, True]])
+    (said,) = method.remarks(presence)
+    assert f"{names[0]} and {names[1]}" in said
+    assert method.remarks(np.ones((1, 4), dtype=np.bool_)) == []
+
+
+def test_sentences_are_read_once_and_travel_with_the_weights(tmp_path: Path) -> None:
+    data = data_for()
+    encoder = checkpoints.clip_text(tmp_path / "clip")
+    options = {"scenario": "text", "encoder": str(encoder), "text_width": 4, "words": "{present} ! {absent}"}
+    method = made(data, **options)
+    assert isinstance(method.body.scenario, Read) and not method.body.scenario.written
+    method.begin_session(lambda: iter([]))
+    table = method.body.scenario.table.clone()
+    assert method.body.scenario.written and len(torch.unique(table, dim=0)) > 1
+    for path in encoder.iterdir():
+        path.unlink()
+    other = made(data, stir=0, **options)
+    other.restore(method.learned())
+    batch = rows_with_something(data)
+    assert torch.equal(other(batch).scores, method(batch).scores)
+    wrong = made(data, **(options | {"text_width": 5}))
+    with pytest.raises(UserError):
+        wrong.begin_session(lambda: iter([]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fill": "templat"}, "did you mean 'template'"),
+        ({"distribution": "moment"}, "did you mean 'moments'"),
+        ({"ratio": 1.5}, "from 0 to 1"),
+        ({"scenario": "text"}, "options.encoder"),
+        ({"words": "{present} {what}"}, "may say"),
+        ({"code": 0}, "at least 1"),
+        ({"temperature": 0.0}, "from 0.01"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        UniversalOptions(**options)

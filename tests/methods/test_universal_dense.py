@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tests.laws import losses_and_gradients, same_bits
+
+from absentia.data.batch import Batch
+from absentia.data.schema import Target
+from absentia.data.target import TargetCodec
+from absentia.layers.subsets import all_patterns
+from absentia.methods.base import Parts
+from absentia.methods.universal import Universal
+from absentia.models.dense import DenseBackbone
+
+NAMES = ("one", "three", "two")
+CHANNELS = (1, 2, 1)
+SPACES = [(16, 24), (16, 16, 16)]
+
+
+def made(space: Sequence[int], names: Sequence[str] = NAMES, *, stir: float = 0.1, **options: Any) -> Universal:
+    """A small model of contrasts with different numbers of channels."""
+    channels = [CHANNELS[NAMES.index(name)] for name in names]
+
+    def backbone(number: int = 0) -> DenseBackbone:
+        torch.manual_seed(number)
+        small = {"features": (4, 4, 8, 8, 8, 4)}
+        return DenseBackbone(channels=channels, dims=len(space), options=small)
+
+    codec = TargetCodec(target=Target(column="mask", kind="mask", classes=("core", "all")), prior=(0.1, 0.3))
+    blanks = {name: {"voxels": torch.zeros(1, c, *space)} for name, c in zip(names, channels, strict=True)}
+    torch.manual_seed(0)
+    parts = Parts(
+        names=names, codec=codec, backbone=backbone, blanks=blanks, seen=all_patterns(len(names)), options=options
+    )
+    method = Universal(parts=parts)
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for _, parameter in sorted(method.named_parameters()):
+            parameter += stir * torch.randn(parameter.shape, generator=draw)
+    return method.eval()
+
+
+def batch_of(space: Sequence[int], presence: torch.Tensor | None = None, names: Sequence[str] = NAMES) -> Batch:
+    """Rows with every pattern, unless said otherwise."""
+    presence = torch.from_numpy(all_patterns(len(names))) if presence is None else presence
+    rows = len(presence)
+    inputs = {}
+    for m, name in enumerate(names):
+        draw = torch.Generator().manual_seed(sum(map(ord, name)))
+        whole = torch.rand(rows, CHANNELS[NAMES.index(name)], *space, generator=draw)
+        if presence[:, m].any():
+            inputs[name] = {"voxels": whole[presence[:, m]]}
+    target = (torch.rand(rows, 2, *space, generator=torch.Generator().manual_seed(9)) < 0.3).float()
+    return Batch(presence=presence, inputs=inputs, index=torch.arange(rows), target=target, space=tuple(space))
+
+
+def draw(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("fill", ["reconstruction", "template"])
+def test_every_pattern_gets_an_answer_of_every_voxel(space: Sequence[int], fill: str) -> None:
+    method, batch = made(space, fill=fill), batch_of(space)
+    output = method(batch)
+    assert output.scores.shape == (7, 2, *space) and torch.isfinite(output.scores).all()
+    for row in range(len(batch)):
+        alone = batch.select(torch.arange(7) == row, NAMES)
+        torch.testing.assert_close(method(alone).scores[0], output.scores[row], rtol=1e-4, atol=1e-4)
+    shapes = {name: tuple(x.shape[1:]) for name, x in output.reconstructed.items()}
+    expected = {name: (c, *space) for name, c in zip(NAMES, CHANNELS, strict=True)}
+    assert shapes == (expected if fill == "reconstruction" else {})
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("template", ["scalar", "low", "full"])
+@pytest.mark.parametrize("teacher", ["completed", "copy"])
+def test_both_stages_learn_and_leave_each_other_alone(space: Sequence[int], template: str, teacher: str) -> None:
+    method, batch = made(space, template=template, teacher=teacher, patch=4), batch_of(space)
+    for stage in method.stages():
+        assert stage.learns is not None
+        mine = {id(p) for p in stage.learns()}
+        for training in (True, False):
+            loss, grads = losses_and_gradients(method.train(training), batch, stage)
+            assert torch.isfinite(loss).all()
+            reached = {key for key, g in grads.items() if g is not None and g.any()}
+            learns = {key for key, p in method.named_parameters() if id(p) in mine}
+            assert reached <= learns, sorted(reached - learns)[:3]
+            assert len(reached) > 0.6 * len(learns)
+
+
+@pytest.mark.parametrize("look", ["moments", "sliced", "adversarial", "none"])
+def test_poison_where_nothing_is_changes_no_bit(look: str) -> None:
+    space = SPACES[0]
+    full, hidden = batch_of(space, torch.ones(7, 3).bool()), torch.from_numpy(all_patterns(3))
+    outcomes = []
+    for poison in (0.0, torch.nan):
+        inputs = {name: {"voxels": x["voxels"].clone()} for name, x in full.inputs.items()}
+        for m, name in enumerate(NAMES):
+            inputs[name]["voxels"][~hidden[:, m]] = poison
+        batch = replace(full, inputs=inputs).restrict(hidden, NAMES)
+        method = made(space, distribution=look, patch=4).train()
+        grads = [losses_and_gradients(method, batch, stage) for stage in method.stages()]
+        outcomes.append((grads, method.eval()(batch).scores))
+    (first, scores), (second, same_scores) = outcomes
+    assert torch.equal(scores, same_scores)
+    for (loss, grads), (same_loss, same_grads) in zip(first, second, strict=True):
+        assert torch.equal(loss, same_loss) and same_bits(grads, same_grads)
+
+
+def test_what_is_truly_absent_is_learned_from_its_distribution_alone() -> None:
+    space = SPACES[0]
+    lacking = batch_of(space, torch.tensor([[False, True, True]] * 4))
+    for look, reached in (("none", False), ("moments", True)):
+        method = made(space, distribution=look, patch=4).train()
+        stage = method.stages()[0]
+        losses_and_gradients(method, batch_of(space), stage)
+        _, grads = losses_and_gradients(method, lacking, stage)
+        gradient = grads["body.imagination.say.bias"]
+        assert gradient is not None and bool(gradient[0] != 0) == reached and gradient[1:].all()
+
+
+def test_a_fresh_model_is_the_same_for_every_scenario() -> None:
+    space = SPACES[0]
+    batch, plain = batch_of(space), made(space, stir=0, generates="none")
+    plain.body.head.scores.weight.data.normal_(generator=draw())  # type: ignore[union-attr,operator]
+    for generates in ("all", "film", "residual", "head"):
+        fresh = made(space, stir=0, generates=generates)
+        fresh.load_state_dict(plain.state_dict(), strict=False)
+        for pattern in all_patterns(3):
+            scenario = torch.from_numpy(pattern).expand(len(batch), -1)
+            expected, found = (m.body.see(batch, None, scenario).scores for m in (plain, fresh))
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        stirred = made(space, generates=generates)
+        one, other = (
+            stirred.body.see(batch, None, torch.tensor(s).expand(len(batch), -1)).scores
+            for s in ([True, False, False], [True, True, True])
+        )
+        assert (one - other).abs().max() > 1e-4, generates
+
+
+def test_what_a_row_has_is_kept_when_it_is_completed() -> None:
+    space = SPACES[1]
+    method, batch = made(space), batch_of(space)
+    x, _ = method.body.imagination.voxels(batch)  # type: ignore[union-attr]
+    completed = method.body.imagination.shown(batch, method.body.complete(batch))  # type: ignore[union-attr]
+    there = batch.presence.repeat_interleave(torch.tensor(CHANNELS), dim=1)
+    assert torch.equal(completed[there], x[there]) and completed[~there].abs().sum() > 0
+    assert not method.body.complete(batch).requires_grad
+
+
+def test_contrasts_in_another_order_give_the_same_losses() -> None:
+    """Where a network has learned nothing about channels, order is a matter of names alone."""
+    space, order = SPACES[0], [2, 0, 1]
+    turned = [NAMES[m] for m in order]
+    presence = torch.from_numpy(all_patterns(3))
+    one, other = made(space, patch=4), made(space, turned, patch=4)
+    columns = torch.arange(4).split(CHANNELS)
+    places = torch.cat([columns[m] for m in order])
+    for which in ("body.imagination.backbone", "body.backbone"):
+        first = f"{which}.net.conv_0.conv_0.conv.weight"
+        other.get_parameter(first).data.copy_(one.get_parameter(first).data[:, places])
+    for key in ("say.weight", "say.bias", "template.image"):
+        name = f"body.imagination.{key}"
+        other.get_parameter(name).data.copy_(one.get_parameter(name).data[places])
+    batch, same = batch_of(space, presence), batch_of(space, presence[:, order], turned)
+    torch.testing.assert_close(other(same).scores, one(batch).scores, rtol=1e-4, atol=1e-4)
+    for stage, again in zip(one.stages(), other.stages(), strict=True):
+        loss, _ = losses_and_gradients(one, batch, stage)
+        same_loss, _ = losses_and_gradients(other, same, again)
+        torch.testing.assert_close(same_loss, loss, rtol=1e-4, atol=1e-4)
+
+
+def test_reconstructions_stand_beside_the_truth() -> None:
+    found = made(SPACES[0]).reconstructions(batch_of(SPACES[0]))
+    assert set(found) == set(NAMES)
+    assert all(true.shape == guess.shape and len(true) == 1 for true, guess in found.values())
