@@ -230,3 +230,19 @@ def test_the_share_of_the_gap_that_guesses_close(tmp_path: Path) -> None:
     assert rows["present only"]["everything"] == rows["gaussian"]["everything"] == rows["oracle"]["incomplete"]
     assert set(rows["guard off"]["say"].values()) == {1.0}
     assert len(rows["nearest"]["r2"]) == 6 and not rows["single-branch"]["r2"]
+
+
+def test_the_universal_model_is_compared_on_the_cohort(tmp_path: Path) -> None:
+    rows = [row for row in smoke("cohort", tmp_path) if "seed" in row]
+    assert [row["row"] for row in rows] == ["dropout", "universal"]
+    assert all(len(row["patterns"]) == 15 and 0 <= row["worst"] <= row["mean"] <= 1 for row in rows)
+
+
+def test_a_step_of_the_universal_model_is_timed_beside_the_plain_one(tmp_path: Path) -> None:
+    rows = smoke("universal_step", tmp_path)
+    found = {(row["case"], row.get("variant")): row for row in rows}
+    assert found["tokens", "plain"]["times"] == found["planes", "plain"]["times"] == 1
+    assert {variant for case, variant in found if case == "planes"} == {
+        *("plain", "universal", "template", "student", "imagine")
+    }
+    assert found["masks", None]["at_once"] > 0 < found["masks", None]["loop"]

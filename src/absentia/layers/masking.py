@@ -52,8 +52,9 @@ def keep_patches(available: Tensor, shown: Tensor, patches: int, ratio: float, d
     rows, modalities = available.shape
     noise = torch.rand(rows, modalities, patches, generator=draw).to(available.device)
     noise = noise.masked_fill(~shown[..., None], 2.0)
-    rank = noise.flatten(1).argsort(dim=1).argsort(dim=1)
-    return (rank < kept_count(available, shown, patches, ratio)[:, None]).view_as(noise)
+    order = noise.flatten(1).argsort(dim=1)
+    first = torch.arange(order.shape[1], device=order.device) < kept_count(available, shown, patches, ratio)[:, None]
+    return torch.zeros_like(first).scatter(1, order, first).view_as(noise)
 
 
 def grid_of(space: Sequence[int], patch: int) -> tuple[int, ...]:

@@ -1,0 +1,153 @@
+"""The universal model on the made-up cohort: contrasts are absent in training, and every subset is asked in the test.
+
+    python benchmarks/cohort.py                          # three seeds, 10 rows each, on planes of 48 x 48
+    python benchmarks/cohort.py --rows dropout universal --seeds 1
+    python benchmarks/cohort.py --smoke                  # two rows, a few steps
+
+Each contrast of each training and validation subject is absent with probability 0.5, drawn once per seed and kept; a
+subject always keeps one. All test subjects are asked under all 15 subsets. Every row has the same number of steps
+(the universal model's two stages together), the same batch, rate and network.
+
+  ignore          zeros for what is absent, and nothing is hidden in training
+  dropout         modality dropout on top of what is absent
+  complete        the same as dropout, but nothing is absent in training: what incomplete training costs at most
+  universal       reconstruct, then complete and distil, made for the scenario (defaults)
+  template        the same, answering with the learned template in place of reconstructions
+  m3ae            M3AE's settings: template, two copies that agree, no distribution, no hyper-network
+  no-distribution, no-distillation, no-hyper, constant, sliced, adversarial
+                  the universal model with this part off, or in this way
+
+How to read it: `mean` and `worst` are Dice over the 15 subsets (mean over regions and 40 subjects), in per cent;
+`singles` is the mean over the four subsets of one contrast, `full` the Dice with everything there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from _results import RESULTS, absentia, record, write
+
+Row = dict[str, Any]
+CONTRASTS = ("flair", "t1", "t1ce", "t2")
+IMAGINE = 0.5  # steps of the universal model's first stage, beside those of its second
+M3AE = (
+    "fill=template",
+    "template=full",
+    "ratio=0.875",
+    "keep=0",
+    "distribution=none",
+    "teacher=copy",
+    "features=0.1",
+    "scores=0",
+    "generates=none",
+)
+ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ignore": ("ignore", ()),
+    "dropout": ("dropout", ()),
+    "complete": ("dropout", ()),
+    "universal": ("universal", ()),
+    "template": ("universal", ("fill=template",)),
+    "m3ae": ("universal", M3AE),
+    "no-distribution": ("universal", ("distribution=none",)),
+    "no-distillation": ("universal", ("features=0", "scores=0")),
+    "no-hyper": ("universal", ("generates=none",)),
+    "constant": ("universal", ("scenario=constant",)),
+    "sliced": ("universal", ("distribution=sliced",)),
+    "adversarial": ("universal", ("distribution=adversarial",)),
+}
+USUAL = [name for name in ROWS if name not in ("sliced", "adversarial")]
+
+
+def main() -> None:
+    """All rows of all seeds, and their means."""
+    asked = _asked()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="absentia-cohort-") as folder:
+        for seed in range(asked.seeds):
+            for name in asked.rows:
+                rows.append(_trained(name, seed, asked, Path(folder)))
+                print(_said(rows[-1] | {"seeds": [seed]}), f"({rows[-1]['seconds']:.0f} s)", flush=True)
+    summary = [_over_seeds([row for row in rows if row["row"] == name]) for name in asked.rows]
+    path = write(f"cohort{asked.name and '-' + asked.name}", rows + summary, range(asked.seeds), asked.out)
+    print("\n".join(map(_said, summary)))
+    if asked.record:
+        record(f"{asked.table}, half of the contrasts absent in training", [_said(line) for line in summary],
+               range(asked.seeds), path)  # fmt: skip
+
+
+def _trained(name: str, seed: int, asked: argparse.Namespace, folder: Path) -> Row:
+    """One `absentia mask` and one `absentia train`, in processes of their own."""
+    method, options = ROWS[name]
+    plan, out = folder / f"{seed}.parquet", folder / f"{name}-{seed}"
+    if not plan.exists():
+        rates = [word for contrast in CONTRASTS for word in ("--p_absent", f"{contrast}={asked.rate}")]
+        absentia(["mask", asked.table, *rates, "--parts", "train", "val", "--seed", str(seed), "--out", str(plan)])
+    share = 1 + IMAGINE if method == "universal" else 1.0
+    words = ["train", asked.table, "--method", method, "--seed", str(seed), "--reference", "false", "--out", str(out)]
+    words += ["--training.epochs", f"{asked.epochs / share:.4f}", "--training.batch", str(asked.batch)]
+    words += ["--training.lr", str(asked.lr), "--training.validations", "8"]
+    words += [] if name == "complete" else ["--plan", str(plan)]
+    options = (*options, f"imagine={IMAGINE}") if method == "universal" else options
+    words += [part for option in options for part in ("--options." + option.split("=")[0], option.split("=")[1])]
+    absentia(words)
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    patterns = {line["pattern"]: line["score"] for line in report["patterns"]}
+    regions = {line["pattern"]: line["metrics"] for line in report["patterns"]}
+    return {
+        "row": name,
+        "seed": seed,
+        "mean": report["mean"],
+        "worst": report["worst"],
+        "singles": fmean(patterns[contrast] for contrast in CONTRASTS),
+        "full": patterns["+".join(CONTRASTS)],
+        "patterns": patterns,
+        "regions": regions,
+        "parameters": report["parameters"]["trained"],
+        "seconds": report["seconds"]["train"],
+        "notes": report["notes"],
+    }
+
+
+def _over_seeds(mine: Sequence[Row]) -> Row:
+    out: Row = {"row": mine[0]["row"], "seeds": [row["seed"] for row in mine]}
+    for key in ("mean", "worst", "singles", "full", "seconds"):
+        values = [row[key] for row in mine]
+        out |= {key: fmean(values), f"{key}_std": stdev(values) if len(values) > 1 else 0.0}
+    return out | {"patterns": {p: fmean(row["patterns"][p] for row in mine) for p in mine[0]["patterns"]}}
+
+
+def _said(line: Row) -> str:
+    parts = [f"{key} {100 * line[key]:.1f} +- {100 * line.get(f'{key}_std', 0.0):.1f}" for key in FIGURES]
+    return f"{line['row']}: {', '.join(parts)}"
+
+
+FIGURES = ("mean", "worst", "singles", "full")
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", default="cohort", choices=["cohort", "cohort-volumes"])
+    parser.add_argument("--rows", nargs="+", default=USUAL, choices=list(ROWS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=0.5, help="of absence, of each contrast in training")
+    parser.add_argument("--epochs", type=float, default=100.0, help="of 12 steps; of both stages together")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--name", default="", help="ending of the result's name")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON")
+    parser.add_argument("--record", action="store_true", help="add a line to the ledger")
+    parser.add_argument("--smoke", action="store_true", help="two rows, a few steps")
+    asked = parser.parse_args()
+    if asked.smoke:
+        asked.rows, asked.seeds, asked.epochs, asked.name = ["dropout", "universal"], 1, 0.3, ""
+    return asked
+
+
+if __name__ == "__main__":
+    main()
