@@ -73,7 +73,7 @@ def _low_rank(encoder: nn.Module, rank: int, source: str) -> None:
     names = _matrices(encoder)
     if not names:
         raise UserError(
-            f"encoder {source!r} is made of convolutions, where LoRA finds no matrices; say biases, full or frozen instead"
+            f"encoder {source!r} is made of convolutions, where LoRA finds no matrices; say biases, full or frozen"
         )
     packed = isinstance(encoder.get_submodule(names[0]), Conv1D)  # stored the other way round
     target = "|".join(re.escape(name) for name in names)
