@@ -108,13 +108,11 @@ def _measured(table: str, seed: int, complete: float | None, asked: argparse.Nam
     for name, made in _methods(bench, epochs, asked.rows):
         patterns, given = scores_of(bench, made.method)
         row = about | {"row": name, "patterns": patterns, "as_given": given, "seconds": made.seconds}
+        print(f"{table} {seed} {name}: {fmean(patterns.values()):.4f}, {made.seconds} s", flush=True)
         rows.append(row | {"say": say_of_guesses(bench, made.method), "r2": explained(bench, made.method)})
     rows = [*rows, *_oracle(rows)]
     sign, reference = goodness_sign(bench.data.fitted.codec), next(r for r in rows if r["row"] == "present only")
-    rows = [_beside(row, reference, sign) for row in rows]
-    for row in rows:
-        print(f"{table} {seed} {row['row']}: incomplete {row['incomplete']:.4f}, {row['seconds']} s", flush=True)
-    return [row for row in rows if row["row"] in asked.rows]
+    return [_beside(row, reference, sign) for row in rows if row["row"] in asked.rows]
 
 
 def _bench(table: str, seed: int, complete: float | None, asked: argparse.Namespace) -> Bench:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,26 @@ def test_prediction_reaches_the_sources_encoder_only_where_the_option_says_so(re
     terms = made.losses(batch, made.stages()[0], torch.Generator().manual_seed(0))
     terms["predict"].backward()  # type: ignore[no-untyped-call]
     assert any(p.grad is not None and bool(p.grad.any()) for p in made.encoders.parameters()) is reaches
+
+
+@pytest.mark.parametrize("training", ["two", "joint"])
+@pytest.mark.parametrize("through", [True, False])
+def test_parts_of_a_step_have_the_gradient_of_the_whole_step(training: str, through: bool) -> None:
+    found = []
+    for micro in (None, 4, 1):
+        options = {"training": training, "tokens_grad_from_prediction": through, "target_grad": "full", "micro": micro}
+        made = method(**options).double()
+        stage = made.stages()[-1]
+        found.append(losses_and_gradients(made, in_double(rows_with_something(data_for())), stage))
+    for loss, gradients in found[1:]:
+        torch.testing.assert_close(loss, found[0][0], rtol=0, atol=1e-10)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, found[0][1][name], rtol=0, atol=1e-10)
+
+
+def in_double(batch: Any) -> Any:
+    def wide(x: torch.Tensor) -> torch.Tensor:
+        return x.double() if x.is_floating_point() else x
+
+    inputs = {name: {key: wide(x) for key, x in one.items()} for name, one in batch.inputs.items()}
+    return replace(batch, inputs=inputs, target=wide(batch.target))

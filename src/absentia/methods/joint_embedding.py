@@ -12,6 +12,7 @@ much of a say it gets; where it does not, what is present is fused alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import permutations
 from typing import cast
@@ -25,6 +26,7 @@ from absentia.layers.classifier import Classifier
 from absentia.layers.gaussian_predictor import GaussianPredictor
 from absentia.layers.guard import SAYS, Guard
 from absentia.layers.heads import row_losses, task_loss
+from absentia.layers.in_parts import in_parts
 from absentia.layers.naming import module_key
 from absentia.layers.nearest_predictor import NearestPredictor
 from absentia.layers.predictors import Predicted, Predictor, Scales, combined
@@ -40,6 +42,7 @@ __all__ = ["JointEmbedding"]
 
 KEEP = 0.25  # share of the rows of a step that keep all they have
 Embeddings = dict[str, Tensor]
+Guessed = dict[tuple[str, str], Predicted]  # by source and target
 
 
 class JointEmbedding(Method):
@@ -85,14 +88,13 @@ class JointEmbedding(Method):
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         assert batch.target is not None
+        if stage.name == "encode":
+            return self._task_losses({name: one.rows for name, one in self._encoded(batch).items()}, batch)
+        own, made = self._heard(batch, frozen=stage.name == "predict")
         if stage.name == "predict":
-            with still(self.encoders, self.heads):
-                return self._prediction_losses(batch, self._encoded(batch, listen=True), draw)
-        encoded = self._encoded(batch, listen=stage.name != "encode")
-        own = {name: one.rows for name, one in encoded.items()}
-        task = self._task(self._fused(self._scores(own), batch.presence), batch.target)
-        out = {"task": task, "alone": self.options.alone * self._alone(own, batch)}
-        return out if stage.name == "encode" else out | self._prediction_losses(batch, encoded, draw)
+            with still(self.heads):
+                return self._prediction_losses(batch, own, made, draw)
+        return self._task_losses(own, batch) | self._prediction_losses(batch, own, made, draw)
 
     def answer(self, batch: Batch) -> Output:
         encoded = self._encoded(batch, listen=self._learns_to_predict and bool(self.predicting))
@@ -159,6 +161,33 @@ class JointEmbedding(Method):
 
     # Encoding and answering
 
+    def _heard(self, batch: Batch, *, frozen: bool) -> tuple[Embeddings, Guessed]:
+        """Embeddings of what is there, and guesses from them in standard deviations; `micro` rows at a time.
+
+        frozen: whether encoders stand still.
+        """
+        own: Embeddings = {}
+        made: Guessed = {}
+        for name in [n for n in self.parts.names if n in batch.inputs]:
+            found = in_parts(partial(self._heard_part, name, frozen), batch.inputs[name], self.options.micro)
+            own[name] = found["rows"]
+            for target in [n for n in self.parts.names if n != name]:
+                made[name, target] = Predicted(found[f"mean {target}"], found[f"log variance {target}"])
+        return own, made
+
+    def _heard_part(self, name: str, frozen: bool, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of some rows, under names of their own, so that it can be run again for its gradient."""
+        encoder, predictor = self._encoder(name), cast(Predictor, self.predictors[module_key(name)])
+        through = self.options.tokens_grad_from_prediction and not frozen
+        with still(encoder) if frozen else nullcontext():
+            encoded = encoder(listen=len(self.parts.names) > 1, **inputs)
+        with nullcontext() if through else still(encoder):
+            made = predictor(encoder, encoded if through else encoded.detached())
+        out = {"rows": encoded.rows}
+        for target, guess in made.items():
+            out |= {f"mean {target}": guess.mean, f"log variance {target}": guess.log_variance}
+        return out
+
     def _encoded(self, batch: Batch, *, listen: bool = False) -> dict[str, Encoded]:
         """What the encoders make of the modalities that are there."""
         return {
@@ -198,6 +227,12 @@ class JointEmbedding(Method):
                 total = total.index_add(0, here.nonzero()[:, 0], lost.to(total.dtype))
         return (total / batch.presence.sum(dim=1)).mean()
 
+    def _task_losses(self, own: Embeddings, batch: Batch) -> dict[str, Tensor]:
+        """Of what is there, fused and by itself."""
+        assert batch.target is not None
+        task = self._task(self._fused(self._scores(own), batch.presence), batch.target)
+        return {"task": task, "alone": self.options.alone * self._alone(own, batch)}
+
     def _task(self, scores: Tensor, target: Tensor) -> Tensor:
         return task_loss(scores, target, self.parts.codec)
 
@@ -220,16 +255,19 @@ class JointEmbedding(Method):
         shown = presence if self.options.predictor == "gaussian" else torch.zeros_like(presence)
         return cast(Tensor, self.moments(stacked, shown)[0])
 
-    def _predicted(self, encoded: dict[str, Encoded]) -> dict[tuple[str, str], Predicted]:
+    def _predicted(self, encoded: dict[str, Encoded]) -> Guessed:
         """Of every present source and each other modality, for the rows that have the source."""
-        out: dict[tuple[str, str], Predicted] = {}
+        out: Guessed = {}
         for source, one in encoded.items():
-            predictor = cast(Predictor, self.predictors[module_key(source)])
-            made = predictor(self._encoder(source), one)
-            out |= {(source, t): Predicted(self.scales(t, p.mean), p.log_variance) for t, p in made.items()}
-        return out
+            made = cast(Predictor, self.predictors[module_key(source)])(self._encoder(source), one)
+            out |= {(source, target): guess for target, guess in made.items()}
+        return self._scaled(out)
 
-    def _together(self, presence: Tensor, predicted: dict[tuple[str, str], Predicted]) -> Embeddings:
+    def _scaled(self, made: Guessed) -> Guessed:
+        """From standard deviations to the scale of embeddings."""
+        return {(s, t): Predicted(self.scales(t, one.mean), one.log_variance) for (s, t), one in made.items()}
+
+    def _together(self, presence: Tensor, predicted: Guessed) -> Embeddings:
         """What all present sources say of each modality, weighted by how sure they are."""
         out = {}
         for target in self.parts.names:
@@ -245,17 +283,14 @@ class JointEmbedding(Method):
                 out[target] = combined(torch.stack(means), torch.stack(spreads), torch.stack(there))
         return out
 
-    def _prediction_losses(self, batch: Batch, encoded: dict[str, Encoded], draw: torch.Generator) -> dict[str, Tensor]:
+    def _prediction_losses(
+        self, batch: Batch, own: Embeddings, made: Guessed, draw: torch.Generator
+    ) -> dict[str, Tensor]:
         """The objective on pairs, and the task's loss through guesses on rows that show a part of what they have."""
         assert batch.target is not None
         self.predicting.fill_(True)
-        own = {name: one.rows for name, one in encoded.items()}
         self.scales.see(own)
-        if self.options.tokens_grad_from_prediction:
-            predicted = self._predicted(encoded)
-        else:
-            with still(self.encoders):
-                predicted = self._predicted({name: one.detached() for name, one in encoded.items()})
+        predicted = self._scaled(made)
         options = self.options
         out: dict[str, Tensor] = {}
         pairs = list(self._pairs(batch.presence, predicted, own))
@@ -273,7 +308,7 @@ class JointEmbedding(Method):
         scores = self._fused(self._scores(part), shown, guesses, ~shown)
         return out | {"labels": options.labels * self._task(scores, batch.target)}
 
-    def _pairs(self, presence: Tensor, predicted: dict[tuple[str, str], Predicted], own: Embeddings) -> Iterator[Pair]:
+    def _pairs(self, presence: Tensor, predicted: Guessed, own: Embeddings) -> Iterator[Pair]:
         """Guess and truth of every directed pair, on rows that have both, and on all rows of either."""
         for (source, target), made in predicted.items():
             if target not in own:
@@ -378,11 +413,9 @@ class JointEmbedding(Method):
         return out, presence
 
 
-def _of_shown(
-    predicted: dict[tuple[str, str], Predicted], presence: Tensor, shown: Tensor, names: Sequence[str]
-) -> dict[tuple[str, str], Predicted]:
+def _of_shown(predicted: Guessed, presence: Tensor, shown: Tensor, names: Sequence[str]) -> Guessed:
     """Only what sources that are shown say."""
-    out = {}
+    out: Guessed = {}
     for (source, target), made in predicted.items():
         rows = shown[presence[:, names.index(source)], names.index(source)]
         out[source, target] = Predicted(made.mean[rows], made.log_variance[rows])

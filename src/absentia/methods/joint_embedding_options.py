@@ -41,6 +41,8 @@ class JointEmbeddingOptions:
         labels: weight of the task's loss through guesses, which needs no pairs.
         moments: weight of the distance between means and covariances of guesses and of true embeddings, for training
             rows that never have both.
+        micro: rows that are encoded and predicted at a time while predictors learn, with the gradient of the whole
+            step; none takes all at once. (`training.accumulate` would compare rows within its parts alone.)
         tokens_grad_from_prediction: whether the objective reaches the source's encoder (joint training).
         target_grad: whether it reaches the target's: none, var_cov_only or full (joint training).
         guard: whether held-out rows say, pattern by pattern, how much of a say guesses have beside what is present:
@@ -63,6 +65,7 @@ class JointEmbeddingOptions:
     predict: float = 0.04
     labels: float = 1.0
     moments: float = 0.0
+    micro: int | None = None
     tokens_grad_from_prediction: bool = False
     target_grad: TargetGradient = "var_cov_only"
     guard: bool = True
@@ -79,6 +82,7 @@ class JointEmbeddingOptions:
         one_of("target_grad", self.target_grad, get_args(TargetGradient))
         at_least("prompts", self.prompts, 1)
         at_least("neighbours", self.neighbours, 1)
+        at_least("micro", 1 if self.micro is None else self.micro, 1)
         for name in ("invariance", "variance", "covariance", "alone", "predict", "labels", "moments"):
             between(name, getattr(self, name), 0, 1e6)
         if self.predictor == "none" and self.training == "joint":

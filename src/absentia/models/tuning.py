@@ -72,7 +72,9 @@ def _low_rank(encoder: nn.Module, rank: int, source: str) -> None:
         raise UserError("tune lora needs peft: pip install 'absentia[lora]'") from None
     names = _matrices(encoder)
     if not names:
-        raise UserError(f"encoder {source!r} has no matrices for LoRA; say biases, full or frozen instead")
+        raise UserError(
+            f"encoder {source!r} is made of convolutions, where LoRA finds no matrices; say biases, full or frozen"
+        )
     packed = isinstance(encoder.get_submodule(names[0]), Conv1D)  # stored the other way round
     target = "|".join(re.escape(name) for name in names)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=f"({target})", fan_in_fan_out=packed)
@@ -85,9 +87,8 @@ def _matrices(encoder: nn.Module) -> list[str]:
     """Names of the layers that get factors; all of one type."""
     model: Any = getattr(encoder, "model", encoder)
     known = {id(part) for layer in side_layers(model) or [] for part in (layer.query, layer.value)}
-    types: tuple[tuple[type[nn.Module], ...], ...] = ((nn.Linear,), (Conv1D,), (nn.Conv2d, nn.Conv1d))
-    for kind in types:
-        found = {name: m for name, m in encoder.named_modules() if isinstance(m, kind) and getattr(m, "groups", 1) == 1}
+    for kind in (nn.Linear, Conv1D):
+        found = {name: module for name, module in encoder.named_modules() if isinstance(module, kind)}
         if found:
             return [name for name, module in found.items() if not known or id(module) in known]
     return []
