@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tests import tiny
 from torch import Tensor
 
-from absentia.config import config_to
+from absentia.config import Model, config_to
 from absentia.learn.build import patterns_seen
 from absentia.learn.folder import RunFolder
 from absentia.learn.prepare import Prepared
@@ -24,7 +24,7 @@ from absentia.methods import Method
 Tensors = dict[str, Tensor]
 
 
-def write_run(method: Method, data: Prepared, folder: Path) -> RunFolder:
+def write_run(method: Method, data: Prepared, folder: Path, model: Model = tiny.SMALL) -> RunFolder:
     """The files of a finished run around a method that was made, not trained."""
     run = RunFolder(folder)
     run.create(resume=False)
@@ -32,7 +32,7 @@ def write_run(method: Method, data: Prepared, folder: Path) -> RunFolder:
         run,
         data.fitted,
         method=method.name,
-        model=config_to(tiny.SMALL),
+        model=config_to(model),
         seed=0,
         seen=patterns_seen(data.rows["train"].presence),
         train_presence=data.rows["train"].presence,

@@ -173,6 +173,7 @@ def predict(asked: Namespace) -> None:
             on_bad=asked.on_bad,
             absent=asked.absent,
             advance=lambda rows: status.update(f"predicting, {rows:,} rows"),
+            say=lambda line: status.update(f"predicting, {line}"),
         )
     _say(console, run.fitted.cache_notes())
     console.print(f"{done.rows:,} rows answered in {asked.out}", highlight=False)

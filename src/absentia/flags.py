@@ -134,7 +134,9 @@ def _predict(parser: ArgumentParser) -> None:
     """Answer every row of a table; tables larger than memory stream through."""
     parser.add_argument("run", type=str, help="run folder")
     parser.add_argument("table", type=str, help="file, folder or hub name of the table")
-    parser.add_argument("--out", type=str, required=True, help="file for the answers, .parquet or .csv")
+    parser.add_argument(
+        "--out", type=str, required=True, help="file for the answers, .parquet or .csv; a folder for masks"
+    )
     parser.add_argument("--absent", nargs="+", default=[], help="modalities to leave out, even if the table has them")
     parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
     _add_cache(parser)

@@ -14,6 +14,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from absentia.data.catalog import open_source
+from absentia.data.dense_rows import DenseRows
 from absentia.data.presence import natural_presence
 from absentia.data.rows import BadCellRecord, OnBad, Rows
 from absentia.data.schema import Schema, pattern_name
@@ -24,10 +25,11 @@ from absentia.evaluate.patterns import Answers, answer
 from absentia.learn.folder import replacing
 from absentia.learn.prepare import Fitted, rows_of
 from absentia.learn.run import Run
+from absentia.predict_masks import MaskFolder
 
 __all__ = ["Predicted", "answer_chunk", "predict_run"]
 
-CHUNK = 1024
+CHUNK, FEW = 1024, 8  # rows at once, and where each is a volume
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,19 @@ def predict_run(
     on_bad: OnBad = "error",
     absent: Sequence[str] = (),
     advance: Callable[[int], object] = lambda rows: None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Predicted:
     """Answer every row of a table; write Parquet or CSV (by the ending of `out`), in one go at the end.
 
     The columns are row, id (where the run's table had one), prediction, probability (of the predicted class),
     uncertainty (0 sure, 1 as without any input) and pattern (what was there). absent: modalities to leave out,
-    also those whose columns the table lacks.
+    also those whose columns the table lacks. Masks go into a folder `out`, with a table beside them; `say` hears of
+    each window that is answered.
     """
     table = source if isinstance(source, Table) else open_source(source, streaming=True)
     check_columns(table, run.fitted.schema, absent)
+    if run.fitted.codec.target.kind == "mask":
+        return _predict_masks(run, table, Path(out), on_bad, absent, advance, say)
     rows, skipped, bad = 0, 0, []
     with _writing(Path(out), _columns(run.fitted, table)) as writer:
         for chunk in table.chunks(CHUNK):
@@ -75,13 +81,40 @@ def answer_chunk(
     run: Run, chunk: pa.Table, *, on_bad: OnBad, absent: Sequence[str] = (), first: int = 0, root: Path | None = None
 ) -> tuple[Rows, Answers]:
     """Answers for a few rows in memory; `first` is the number of the first one, for messages."""
+    rows = _read(run, chunk, on_bad, absent, first, root)
+    return rows, answer(run.method, rows)
+
+
+def _predict_masks(
+    run: Run,
+    table: Table,
+    out: Path,
+    on_bad: OnBad,
+    absent: Sequence[str],
+    advance: Callable[[int], object],
+    say: Callable[[str], object],
+) -> Predicted:
+    folder, rows, skipped, bad = MaskFolder(run, out), 0, 0, []
+    for chunk in table.chunks(FEW):
+        part = _read(run, chunk, on_bad, absent, rows, table.root)
+        assert isinstance(part, DenseRows)
+        id_column = run.fitted.schema.id
+        names = chunk.column(id_column).cast(pa.string()).to_pylist() if id_column in chunk.column_names else None
+        folder.add(part, [names[i] if names else None for i in part.index], say)
+        rows, skipped = rows + chunk.num_rows, skipped + chunk.num_rows - len(part)
+        bad += part.bad
+        advance(rows)
+    folder.close()
+    return Predicted(rows=rows - skipped, skipped=skipped, bad=bad)
+
+
+def _read(run: Run, chunk: pa.Table, on_bad: OnBad, absent: Sequence[str], first: int, root: Path | None) -> Rows:
     schema = run.fitted.schema
     for column in (c for name in absent for c in schema.columns_of(name) if c not in chunk.column_names):
         chunk = chunk.append_column(column, pa.nulls(chunk.num_rows))
     presence = natural_presence(chunk, schema)
     presence[:, [schema.names.index(name) for name in absent]] = False
-    rows = rows_of(chunk, run.fitted, on_bad=on_bad, presence=presence, first=first, root=root)
-    return rows, answer(run.method, rows)
+    return rows_of(chunk, run.fitted, on_bad=on_bad, presence=presence, first=first, root=root)
 
 
 def check_columns(table: Table, schema: Schema, absent: Sequence[str]) -> None:

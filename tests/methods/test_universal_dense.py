@@ -18,7 +18,7 @@ from absentia.models.dense import DenseBackbone
 
 NAMES = ("one", "three", "two")
 CHANNELS = (1, 2, 1)
-SPACES = [(16, 24), (16, 16, 16)]
+SPACES = [(12, 16), (8, 8, 12)]
 
 
 def made(space: Sequence[int], names: Sequence[str] = NAMES, *, stir: float = 0.1, **options: Any) -> Universal:
@@ -27,8 +27,8 @@ def made(space: Sequence[int], names: Sequence[str] = NAMES, *, stir: float = 0.
 
     def backbone(number: int = 0) -> DenseBackbone:
         torch.manual_seed(number)
-        small = {"features": (4, 4, 8, 8, 8, 4)}
-        return DenseBackbone(channels=channels, dims=len(space), options=small)
+        small = {"init_filters": 4, "blocks_down": (1, 1, 1), "blocks_up": (1, 1), "norm": ("GROUP", {"num_groups": 2})}
+        return DenseBackbone(channels=channels, dims=len(space), network="SegResNet", options=small)
 
     codec = TargetCodec(target=Target(column="mask", kind="mask", classes=("core", "all")), prior=(0.1, 0.3))
     blanks = {name: {"voxels": torch.zeros(1, c, *space)} for name, c in zip(names, channels, strict=True)}
@@ -162,7 +162,7 @@ def test_contrasts_in_another_order_give_the_same_losses() -> None:
     columns = torch.arange(4).split(CHANNELS)
     places = torch.cat([columns[m] for m in order])
     for which in ("body.imagination.backbone", "body.backbone"):
-        first = f"{which}.net.conv_0.conv_0.conv.weight"
+        first = f"{which}.net.convInit.conv.weight"
         other.get_parameter(first).data.copy_(one.get_parameter(first).data[:, places])
     for key in ("say.weight", "say.bias", "template.image"):
         name = f"body.imagination.{key}"

@@ -64,10 +64,10 @@ class Cut:
         marked = np.flatnonzero(mask.any(axis=0)) if mask is not None and noise[0] < self.settings.around else ()
         if len(marked):
             centre = np.asarray(np.unravel_index(marked[int(noise[1] * len(marked))], space))
-            return np.clip(centre - sides // 2, 0, most)
+            return np.asarray(np.clip(centre - sides // 2, 0, most))
         low, high = np.minimum(box[0], box[1] - sides), np.maximum(box[0], box[1] - sides)
         low, high = np.clip(low, 0, most), np.clip(high, 0, most)
-        return low + np.floor(noise[2 : 2 + len(space)] * (high - low + 1)).astype(np.int64)
+        return np.asarray(low + np.floor(noise[2 : 2 + len(space)] * (high - low + 1)).astype(np.int64))
 
     def _part(self, x: Array, corner: npt.NDArray[np.int64], flipped: list[int]) -> Array:
         """(C, *sides), filled up with 0 where the row is smaller than the crop."""
@@ -76,7 +76,7 @@ class Cut:
             x = x[(slice(None), *places)]
             short = [(0, side - have) for side, have in zip(self.sides, x.shape[1:], strict=True)]
             x = np.pad(x, [(0, 0), *short]) if any(n for _, n in short) else x
-        return np.flip(x, axis=[a + 1 for a in flipped]) if flipped else x
+        return np.flip(x, axis=tuple(a + 1 for a in flipped)) if flipped else x
 
     def _dimmed(self, x: Array, name: str, draw: int, row: int) -> Array:
         """Each contrast scaled and shifted by its own chance, where it is above its lowest value."""
