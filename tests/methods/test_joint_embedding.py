@@ -14,8 +14,11 @@ from tests.laws import data_for, losses_and_gradients, rows_with_something
 
 from absentia.errors import UserError
 from absentia.layers.guard import SAYS, Guard
+from absentia.layers.predictors import Predicted
 from absentia.learn.session import rows_to_close
 from absentia.methods.joint_embedding import JointEmbedding
+from absentia.methods.joint_embedding_objectives import Pair, pair_loss
+from absentia.methods.joint_embedding_options import JointEmbeddingOptions
 from absentia.models.encoders.pretrained import PretrainedEncoder
 from absentia.models.tuning import tune
 
@@ -74,8 +77,6 @@ def test_gradients_flow_to_the_target_only_where_the_option_says_so(flows: str, 
     own = {name: one.rows.detach().requires_grad_() for name, one in encoded.items()}
     found = []
     for pair in made._pairs(batch.presence, made._predicted(encoded), own):
-        from absentia.methods.joint_embedding_objectives import pair_loss
-
         found.append(pair_loss(pair, made.options))
     torch.stack(found).sum().backward()  # type: ignore[no-untyped-call]
     assert any(x.grad is not None and bool(x.grad.any()) for x in own.values()) is expected
@@ -186,6 +187,22 @@ def test_prediction_reaches_the_sources_encoder_only_where_the_option_says_so(re
     terms = made.losses(batch, made.stages()[0], torch.Generator().manual_seed(0))
     terms["predict"].backward()  # type: ignore[no-untyped-call]
     assert any(p.grad is not None and bool(p.grad.any()) for p in made.encoders.parameters()) is reaches
+
+
+@pytest.mark.parametrize("flows", ["var_cov_only", "full"])
+def test_it_does_not_pay_to_let_true_embeddings_shrink(flows: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    mixing = torch.randn(5, 5, generator=draw, dtype=torch.double)
+    true = (torch.randn(30, 5, generator=draw, dtype=torch.double) @ mixing).requires_grad_()
+    guess = Predicted(torch.randn(30, 5, generator=draw, dtype=torch.double), torch.zeros(30, dtype=torch.double))
+    every = torch.ones(30, dtype=torch.bool)
+    centre, spread = true.detach().mean(dim=0), true.detach().std(dim=0)
+    made = Predicted(centre + spread * guess.mean, guess.log_variance)
+    loss = pair_loss(Pair(made, true, every, every), JointEmbeddingOptions(target_grad=flows))
+    (gradient,) = torch.autograd.grad(loss, true)
+    along = (gradient * (true - centre)).sum(dim=0).detach()  # of each dimension's own size
+    assert gradient.abs().max() > 1e-3
+    torch.testing.assert_close(along, torch.zeros_like(along), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("training", ["two", "joint"])

@@ -34,10 +34,12 @@ class Pair:
 def pair_loss(pair: Pair, options: JointEmbeddingOptions) -> Tensor:
     """The objective and the likelihood of the guess's own variance; both in standard deviations of the true embedding.
 
-    A hinge at a deviation of 1 is meant for such a scale. Guesses stay on the scale of embeddings outside.
+    A hinge at a deviation of 1 is meant for such a scale. Guesses stay on the scale of embeddings outside. What learns
+    of the true embedding learns through its deviations too: else it would pay to let them shrink, to nothing.
     """
     centre, spread = _scale(pair.true)
-    made, true = (pair.made.mean - centre) / spread, (pair.true - centre) / spread
+    true = (pair.true - centre) / spread
+    made = (pair.made.mean - centre.detach()) / spread.detach()
     x, y = made[pair.of_made], true[pair.of_true]
     aim = y if options.target_grad == "full" else y.detach()
     everything = true.detach() if options.target_grad == "none" else true
@@ -78,8 +80,8 @@ def _likelihood(x: Tensor, y: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def _scale(true: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every dimension, without gradient; of too few rows 0 and 1."""
+    """Mean and standard deviation of every dimension; of too few rows 0 and 1."""
     if len(true) < 2:
         return true.new_zeros(true.shape[1]), true.new_ones(true.shape[1])
-    still = true.detach()
-    return still.mean(dim=0), still.std(dim=0).clamp(min=LEAST)
+    variance = true.var(dim=0).clamp(min=LEAST**2)  # before the root, whose slope at 0 has no bound
+    return true.mean(dim=0), variance.sqrt()
