@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -97,7 +98,8 @@ def label_map(mask: Bools, target: Target) -> npt.NDArray[np.generic]:
     member = np.asarray([[label in regions[name] for name in target.classes] for label in labels])
     wrong = np.stack([(mask != row.reshape(-1, *(1,) * (mask.ndim - 1))).sum(axis=0) for row in member])
     kind = np.uint8 if max(labels) < 256 else np.uint16
-    return np.asarray(labels, dtype=kind)[wrong.argmin(axis=0)]
+    chosen: npt.NDArray[np.generic] = np.asarray(labels, dtype=kind)[wrong.argmin(axis=0)]
+    return chosen
 
 
 def _write(path: Path, labels: npt.NDArray[np.generic], affine: npt.NDArray[np.float64]) -> str:
@@ -111,7 +113,7 @@ def _write(path: Path, labels: npt.NDArray[np.generic], affine: npt.NDArray[np.f
     with extra("mri", "volumes"):
         import nibabel
     path = path.with_name(path.name + ".nii.gz")
-    nibabel.save(nibabel.Nifti1Image(labels, affine), path)
+    path.write_bytes(gzip.compress(nibabel.Nifti1Image(labels, affine).to_bytes()))
     return path.name
 
 

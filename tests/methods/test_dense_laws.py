@@ -146,7 +146,7 @@ def test_nothing_present_gets_the_prior_and_full_uncertainty(name: str, data: Pr
     for view in (nothing, batch, nothing.select(torch.arange(len(batch)) == 0, data.names)):
         output = method(view)
         assert output.scores.shape == (len(view), 2, *batch.space)
-        assert torch.isfinite(output.scores).all() and ((0 <= output.uncertainty) & (output.uncertainty <= 1)).all()
+        assert torch.isfinite(output.scores).all() and ((output.uncertainty >= 0) & (output.uncertainty <= 1)).all()
         assert view.empty.any() and (output.uncertainty[view.empty] == 1).all()
         shares = output.scores[view.empty].sigmoid()
         expected = prior.view(1, 2, *(1 for _ in batch.space)).expand_as(shares)

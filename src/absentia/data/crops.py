@@ -1,4 +1,4 @@
-"""Where a training step looks at a row, and how it is mirrored and dimmed: functions of (draw, row), of nothing else."""
+"""Where a training step looks at a row, and how it is mirrored and dimmed: functions of (draw, row) alone."""
 
 from __future__ import annotations
 

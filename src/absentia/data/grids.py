@@ -87,15 +87,14 @@ def _orientation(affine: Array) -> str:
 
 def _nifti(content: bytes) -> Grid:
     with extra("mri", "volumes"):
-        import nibabel
-    version = nibabel.Nifti2Image if content[4:8] in MAGIC else nibabel.Nifti1Image
+        from nibabel import Nifti1Image, Nifti2Image
+        from nibabel.filebasedimages import ImageFileError
+        from nibabel.spatialimages import HeaderDataError
     try:
-        image = version.from_bytes(content)
+        image = (Nifti2Image if content[4:8] in MAGIC else Nifti1Image).from_bytes(content)
         voxels = np.asanyarray(image.dataobj)
-    except (OSError, ValueError, EOFError, nibabel.spatialimages.HeaderDataError) as error:
+    except (OSError, ValueError, EOFError, HeaderDataError, ImageFileError) as error:
         raise BadCell(f"is a damaged or truncated volume: {error}") from None
-    except nibabel.filebasedimages.ImageFileError as error:
-        raise BadCell(f"is a damaged volume: {error}") from None
     if image.affine is None or not np.isfinite(image.affine).all():
         raise BadCell("has an affine that is not finite")
     return Grid(_checked(voxels), np.asarray(image.affine, dtype=np.float64))

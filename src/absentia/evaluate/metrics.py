@@ -104,7 +104,8 @@ def _statistic(
 
 
 def _ratio(sums: Array, counts: Array) -> Array:
-    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+    ratio: Array = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+    return ratio
 
 
 def _class(answers: Array, target: npt.NDArray[np.generic], codec: TargetCodec) -> dict[str, float | None]:

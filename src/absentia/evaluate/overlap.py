@@ -52,7 +52,7 @@ def overlaps(
 
 
 def subject_dice(overlap: Array, ids: Sequence[str], masks: Masks) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Dice (S, K) of each subject from (n, K, 4), and the subject of each row (n,); NaN is a region that does not count."""
+    """Dice (S, K) of each subject from (n, K, 4), and the subject of each row (n,); NaN does not count."""
     subjects, of_row = np.unique(np.asarray(ids, dtype=np.str_), return_inverse=True)
     sums = np.zeros((len(subjects), overlap.shape[1], 3))
     np.add.at(sums, of_row, overlap[..., :3])
@@ -100,7 +100,8 @@ def _rows(values: Array) -> Array:
     known = ~np.isnan(values)
     counts = known.sum(axis=1)
     sums = np.where(known, values, 0).sum(axis=1)
-    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+    mean: Array = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+    return mean
 
 
 def _mean(values: Array) -> float | None:

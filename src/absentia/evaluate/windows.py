@@ -41,9 +41,9 @@ def _slid(method: Method, row: Batch, window: Sequence[int], advance: Callable[[
         output = method(row)
         return output.scores, output.uncertainty
     with extra("mri", "windows over volumes"):
-        from monai.inferers import sliding_window_inference
+        from monai.inferers.utils import sliding_window_inference
     masks = method.parts.codec.target.masks
-    scores: Tensor = sliding_window_inference(
+    scores = sliding_window_inference(
         inputs=torch.cat([inputs["voxels"] for inputs in row.inputs.values()], dim=1),
         roi_size=[min(n, side) for n, side in zip(row.space, window, strict=True)],
         sw_batch_size=WINDOWS,
@@ -52,6 +52,7 @@ def _slid(method: Method, row: Batch, window: Sequence[int], advance: Callable[[
         mode="gaussian",
         with_coord=True,
     )
+    assert isinstance(scores, Tensor)
     return scores.float(), uncertainty_of(scores, method.parts.codec)
 
 
@@ -66,7 +67,7 @@ class _Seen:
     def __call__(self, windows: Tensor, places: Sequence[Sequence[slice]]) -> Tensor:
         """Windows (n, channels of what is present, *sides) to scores (n, K, *sides); where each one begins."""
         widths = [inputs["voxels"].shape[1] for inputs in self.row.inputs.values()]
-        parts = dict(zip(self.row.inputs, windows.split(widths, dim=1), strict=True))
+        parts = dict(zip(self.row.inputs, torch.split(windows, widths, dim=1), strict=True))
         seen = replace(
             self.row,
             presence=self.row.presence.expand(len(windows), -1),

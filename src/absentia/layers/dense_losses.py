@@ -31,7 +31,7 @@ def dice_ce(scores: Tensor, truth: Tensor) -> Tensor:
 def soft_dice(scores: Tensor, truth: Tensor, *, squared: bool, smooth: float) -> Tensor:
     """(B, K): 1 - (2 sum(p t) + s) / (sum(p) + sum(t) + s), with squares below the line where `squared`."""
     with extra("mri", "losses of masks"):
-        from monai.losses import DiceLoss
+        from monai.losses.dice import DiceLoss
     loss = DiceLoss(sigmoid=True, squared_pred=squared, smooth_nr=smooth, smooth_dr=smooth, reduction="none")
     found: Tensor = loss(scores, truth)
     return found.flatten(1)
