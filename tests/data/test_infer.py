@@ -74,7 +74,8 @@ def test_paths() -> None:
     assert role("a/1.png", "b c/2.JPEG") == "image"
     assert role("1.flac", "2.mp3") == "audio"
     assert role("1.npy", "2.npy") == "series"
-    assert role("scan1.nii.gz", "scan2.nii.gz") == "left out"
+    assert role("scan1.nii.gz", "scan2.nii.gz") == "volume"
+    assert role("scan1.dcm", "scan2.dcm") == "left out"
     assert role({"bytes": None, "path": "x.wav"}) == "audio"
 
 

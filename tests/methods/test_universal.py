@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from tests import checkpoints, tiny
@@ -13,6 +14,7 @@ from tests.poison import packed_tokens
 
 from absentia.data.batch import Batch
 from absentia.errors import UserError
+from absentia.jobs import train_run
 from absentia.layers.scenarios import Read
 from absentia.layers.subsets import all_patterns
 from absentia.learn.prepare import Prepared
@@ -210,3 +212,25 @@ def test_sentences_are_read_once_and_travel_with_the_weights(tmp_path: Path) -> 
 def test_bad_options_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         UniversalOptions(**options)
+
+
+def test_what_is_left_says_more_than_to_fill_in_what_is_absent(tmp_path: Path) -> None:
+    """The answer depends on one view, which another tells in part; few training rows lack one."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 360)
+    one = 3.0 * (label - 1)[:, None] + rng.normal(size=(360, 4))  # a blank, its mean, looks like the class between
+    other = one + 4.0 * rng.normal(size=(360, 4))
+    views = {
+        name: [None if (i + 20 * turn) % 40 == 3 and i < 240 else view.tolist() for i, view in enumerate(views)]
+        for turn, (name, views) in enumerate((("one", one), ("other", other)))
+    }
+    splits = ["train"] * 200 + ["val"] * 40 + ["test"] * 120
+    table = pa.table({"split": splits, **views, "label": [str(x) for x in label]})
+    found = {}
+    for method in ("ignore", "universal"):
+        config = tiny.config(method, "label=class", names=(), reference=False, training={"epochs": 8, "batch": 32})
+        config = replace(config, modality={name: {"kind": "tabular"} for name in views})
+        report = train_run(config, tmp_path / method, source=table, page=False)
+        found[method] = {line["pattern"]: line["score"] for line in report["patterns"]}
+    assert found["universal"]["other"] > found["ignore"]["other"] + 0.05
+    assert found["universal"]["one"] > 0.8 and found["universal"]["one+other"] > 0.8

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
-from absentia.data.kinds import Audio, Image, Kind, Series, Tabular, Text
+from absentia.data.grids import NIFTI
+from absentia.data.kinds import Audio, Image, Kind, Series, Tabular, Text, Volume
+from absentia.data.masks import looks_like_mask
 from absentia.data.profile import MOST, Profile, is_binary, is_list, is_text, profiles
 from absentia.data.schema import Schema, Target, target_from_flag
-from absentia.data.sniff import AUDIO_SUFFIXES, IMAGE_SUFFIXES, audio_format, image_format
+from absentia.data.sniff import AUDIO_SUFFIXES, IMAGE_SUFFIXES, audio_format, image_format, volume_format
 from absentia.data.splits import WORDS
 from absentia.data.storage import is_media
 from absentia.data.table import Table
@@ -24,7 +26,7 @@ _TARGETS = ("target", "label", "labels", "class", "y")
 _SPLITS = ("split", "subset", "partition")
 _ID = re.compile(r"(?i:(?:.*[_\W])?(?:id|uid|uuid|guid|key))|.*[a-z]I[dD]")
 _FACTS = ("facts", "attributes", "properties", "tabular")
-_VOLUMES = (".nii", ".nii.gz", ".mgz", ".nrrd", ".dcm")
+_UNREAD = (".mgz", ".nrrd", ".dcm")  # volumes of other formats
 _FEW_VALUES, _FEW_WORDS = 20, 4
 
 
@@ -55,11 +57,28 @@ def infer(table: Table, *, target: str | None, need_target: bool = True) -> tupl
     for name, profile in found.items():
         if name not in roles:
             roles[name] = Reason(name, *_role(profile))
+    if wanted is not None and _is_mask(wanted, found):
+        wanted = replace(wanted, kind="mask")
+        roles = {name: _beside_a_mask(reason) for name, reason in roles.items()}
     reasons = [roles[name] for name in found]
     modalities = _modalities(reasons, list(found))
     if not modalities:
         raise UserError(f"{table.name}: no column looks like a modality. " + "; ".join(map(str, reasons)))
     return Schema(modalities=modalities, target=wanted, id=identity, split=split), reasons
+
+
+def _is_mask(target: Target, found: Mapping[str, Profile]) -> bool:
+    cells = found[target.column].cells if target.column in found else ()
+    return target.kind == "mask" or (target.kind is None and any(looks_like_mask(cell) for cell in cells))
+
+
+def _beside_a_mask(reason: Reason) -> Reason:
+    """Pictures are planes then, and what is no image at all says nothing about a voxel."""
+    if reason.role == "image":
+        return replace(reason, role="volume", why=f"is a plane beside a mask: {reason.why}")
+    if reason.role in ("target", "split", "id", "volume", "left out"):
+        return reason
+    return replace(reason, role="left out", why=f"is no image, as a mask needs; it {reason.why}")
 
 
 def _modalities(reasons: Sequence[Reason], columns: Sequence[str]) -> dict[str, Kind]:
@@ -70,6 +89,7 @@ def _modalities(reasons: Sequence[Reason], columns: Sequence[str]) -> dict[str, 
         "text": Text,
         "series": Series,
         "vector": Tabular,
+        "volume": Volume,
     }
     made = {}
     for reason in reasons:
@@ -91,9 +111,9 @@ def _target(
 ) -> Target | None:
     if asked is not None:
         target = target_from_flag(asked)
-        if target.column not in found:
+        if not set(target.columns) <= set(found):
             raise UserError(f"{table.name} has no column {target.column!r} (target); {nearest(target.column, found)}")
-        roles[target.column] = Reason(target.column, "target", "was asked for")
+        roles |= {column: Reason(column, "target", "was asked for") for column in target.columns}
         return target
     lower = {name.lower(): name for name in found}
     name = next((lower[word] for word in _TARGETS if word in lower), None)
@@ -161,7 +181,7 @@ def _role(profile: Profile) -> tuple[str, str]:
 
 def _encoded(profile: Profile) -> tuple[str, str]:
     heads = [cell for cell in profile.cells if isinstance(cell, bytes)]
-    for role, sniff in (("image", image_format), ("audio", audio_format)):
+    for role, sniff in (("image", image_format), ("audio", audio_format), ("volume", volume_format)):
         names = [name for name in map(sniff, heads) if name]
         if heads and 2 * len(names) > len(heads):
             return role, f"{len(names)} of {len(heads)} cells looked at begin as {_listing(names)}"
@@ -190,11 +210,11 @@ def _listed(profile: Profile) -> tuple[str, str]:
 
 def _files(cells: Sequence[Any]) -> tuple[str, str] | None:
     """The role of paths, by what they end in."""
-    ends = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "series": (".npy",), "left out": _VOLUMES}
+    ends = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "series": (".npy",), "volume": NIFTI, "left out": _UNREAD}
     for role, suffixes in ends.items():
         named = [c for c in cells if isinstance(c, str) and c.lower().endswith(suffixes) and "\n" not in c]
         if cells and 2 * len(named) > len(cells):
-            what = "volumes cannot be read yet: " if role == "left out" else ""
+            what = "volumes are read from NIfTI: " if role == "left out" else ""
             return role, f"{what}{len(named)} of {len(cells)} cells looked at are paths like {named[0]!r}"
     return None
 

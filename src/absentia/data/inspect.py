@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from rich.console import RenderableType
 
+from absentia.data.inspect_masks import inspect_masks
 from absentia.data.inspect_target import TargetSummary, TargetTally
 from absentia.data.inspect_view import InspectionView
 from absentia.data.kinds import Decoder
@@ -121,6 +122,10 @@ def inspect(
     )
     samples = {(n, c): Spread(_SAMPLE) for n in schema.names for c in schema.columns_of(n)}
     _survey(found, table, schema, samples)
+    if schema.target is not None and schema.target.kind == "mask":
+        found.target, bad_masks = inspect_masks(table, schema.target, decode=decode)
+        found.bad = [Unreadable(*bad) for bad in bad_masks[:listed]]
+        found.bad_cells |= {schema.target.column: len(bad_masks)} if bad_masks else {}
     if decode:
         decoders = _decoders(schema, samples, table)
         for number, bad in enumerate(_unreadable(table, schema, decoders, advance)):
@@ -133,7 +138,8 @@ def _survey(found: Inspection, table: Table, schema: Schema, samples: Mapping[tu
     """Everything that is known without opening a cell, and some cells from all over the table."""
     patterns: Counter[str] = Counter()
     splits: dict[str, Counter[str]] = {}
-    tally = TargetTally(schema.target, table.class_names) if schema.target else None
+    counted = schema.target is not None and schema.target.kind != "mask"
+    tally = TargetTally(schema.target, table.class_names) if counted and schema.target else None
     for chunk in table.chunks(_ROWS):
         presence = natural_presence(chunk, schema)
         patterns.update(count_patterns(presence, schema.names))

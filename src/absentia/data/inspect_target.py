@@ -42,6 +42,8 @@ class TargetSummary:
         """What stands in the way of learning it."""
         if not self.known:
             return [f"No row has a target: column {self.column!r} is empty."]
+        if self.kind == "mask":
+            return []
         if (self.kind == "class" and len(self.classes) == 1) or self.low == self.high:
             return [f"The target {self.column!r} is constant: there is nothing to learn."]
         rare = [name for name, rows in self.classes.items() if rows < 5]

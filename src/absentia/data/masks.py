@@ -13,7 +13,7 @@ import numpy.typing as npt
 from absentia.data.grids import NIFTI, Grid, differs, read_grid
 from absentia.data.kinds.base import Array
 from absentia.data.schema import Target
-from absentia.data.sniff import image_format
+from absentia.data.sniff import image_format, volume_format
 from absentia.errors import BadCell, UserError, nearest
 
 __all__ = ["MaskReader", "fitted_masks", "looks_like_mask"]
@@ -31,15 +31,20 @@ class MaskReader:
 
     def read(self, cells: Sequence[Any]) -> Grid:
         """Regions (K, *space), bool, in the order of the target's classes; cells as the target has columns."""
+        grids = self.labels(cells)
+        if len(grids) > 1:
+            return Grid(np.stack([grid.voxels > 0 for grid in grids]), grids[0].affine)
+        labels, regions = grids[0].voxels, self.target.masks.regions
+        return Grid(np.stack([np.isin(labels, regions[name]) for name in self.target.classes]), grids[0].affine)
+
+    def labels(self, cells: Sequence[Any]) -> list[Grid]:
+        """Labels (*space) of each column, which lie on one grid."""
         grids = [_labels(cell, self.root) for cell in cells]
         for column, grid in zip(self.target.columns[1:], grids[1:], strict=True):
             wrong = differs((grid.space, grid.affine), (grids[0].space, grids[0].affine))
             if wrong:
                 raise BadCell(f"{wrong} as in {self.target.columns[0]!r}", column=column)
-        if len(grids) > 1:
-            return Grid(np.stack([grid.voxels > 0 for grid in grids]), grids[0].affine)
-        labels, regions = grids[0].voxels, self.target.masks.regions
-        return Grid(np.stack([np.isin(labels, regions[name]) for name in self.target.classes]), grids[0].affine)
+        return grids
 
 
 def fitted_masks(target: Target, rows: Iterable[Sequence[Any]], root: Path | None) -> tuple[Target, tuple[float, ...]]:
@@ -67,7 +72,7 @@ def looks_like_mask(cell: Any) -> bool:
     if isinstance(cell, dict):
         cell = cell["bytes"] if cell.get("bytes") is not None else cell.get("path")
     if isinstance(cell, bytes):
-        return cell[:2] == b"\x1f\x8b" or cell[344:348] == b"n+1\0" or image_format(cell) is not None
+        return volume_format(cell) is not None or image_format(cell) is not None
     return isinstance(cell, str) and cell.lower().endswith((*NIFTI, ".png"))
 
 

@@ -8,7 +8,15 @@ import pyarrow as pa
 
 from absentia.errors import UserError
 
-__all__ = ["AUDIO_SUFFIXES", "IMAGE_SUFFIXES", "audio_format", "image_format", "open_text", "refuse_binary"]
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "IMAGE_SUFFIXES",
+    "audio_format",
+    "image_format",
+    "open_text",
+    "refuse_binary",
+    "volume_format",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
@@ -30,6 +38,12 @@ def image_format(head: bytes) -> str | None:
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":
         return "BMP"
     starts = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+    return next((name for start, name in starts.items() if head.startswith(start)), None)
+
+
+def volume_format(head: bytes) -> str | None:
+    """'NIfTI', or 'gzip' for what is one in all likelihood, by the first bytes; None for anything else."""
+    starts = {b"\x5c\x01\0\0": "NIfTI", b"\x1c\x02\0\0": "NIfTI", b"\x1f\x8b": "gzip"}
     return next((name for start, name in starts.items() if head.startswith(start)), None)
 
 

@@ -44,7 +44,7 @@ class UniversalOptions:
         approximate: weight of that comparison.
         features: weight of the distance to the teacher's features (M3AE: 0.1).
         scores: weight of the distance to the teacher's scores (PASSION: 0.5).
-        temperature: of that distance (PASSION: 4).
+        temperature: of that distance (PASSION has 4, with which ours learned more slowly).
         generates: which parameters are made for the scenario: film (scales and shifts of layers), residual (a small
             linear layer on the features), head (weights of the last layer), all of these, or none.
         scenario: how a scenario is embedded: composed (also for scenarios never trained, and many modalities), table,
@@ -71,7 +71,7 @@ class UniversalOptions:
     approximate: float = 0.1
     features: float = 0.1
     scores: float = 0.5
-    temperature: float = 4.0
+    temperature: float = 1.0
     generates: Generated = "all"
     scenario: ScenarioName = "composed"
     encoder: str | None = None

@@ -117,7 +117,6 @@ class Tokens(nn.Module):
         fused = output.packed.new_zeros(len(batch), self.backbone.width)
         for number, (_, segment) in enumerate(parts):
             fused = fused.index_add(0, segment.rows, output.cls(number))
-        fused = fused / len(self.names)
         alone = {name: mean_of_tokens(segment) for name, segment in here.items()}
         features, scores = self._read(fused, code, alone, batch.presence)
         return Seen(features, scores, alone, batch.presence)
