@@ -62,4 +62,5 @@ def _from_catalog(config: RunConfig, say: Callable[[str], object]) -> RunConfig:
         target=known.get("target"),
         id=config.id or known.get("id"),
         split=config.split or known.get("split"),
+        masks=config.masks if config.masks.regions else replace(config.masks, **known.get("masks", {})),
     )
