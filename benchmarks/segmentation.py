@@ -4,10 +4,10 @@
     python benchmarks/segmentation.py --tables ms_lesions --seeds 1 --data FOLDER
     python benchmarks/segmentation.py --smoke
 
-  lgg_mri     866 slices of 110 patients, three contrasts of which some patients truly lack one, a mask of the tumour;
+  lgg_mri     866 slices of 110 patients, three contrasts of which some patients truly lack one, a mask of the tumour,
               its own split by patient. Every pattern is tested on the rows that can show it.
   ms_lesions  three patients, four contrasts, 91 x 109 x 91 voxels: leave one patient out, all 15 patterns. Far too few
-              for a claim; it shows that volumes go all the way. A copy of one training patient stands in for validation.
+              for a claim; it shows that volumes go all the way. A training patient stands in for validation.
 
 Every method has the same network, settings and number of steps. How to read it: Dice in %, the slices of a patient as
 one volume, mean over patients; `mean` and `worst` are over patterns, `as_given` is on test rows with the holes they
