@@ -21,8 +21,10 @@ from absentia.data.absence_rules import Rule
 from absentia.data.rows import Rows
 from absentia.data.schema import Schema, pattern_name
 from absentia.data.table import Table
+from absentia.errors import UserError
 from absentia.evaluate.metrics import score
 from absentia.evaluate.patterns import Answers, answer, answer_patterns, chosen_patterns, validate
+from absentia.evaluate.retrieval import retrieve
 from absentia.learn.build import build_method, patterns_seen
 from absentia.learn.checkpoint import Position
 from absentia.learn.folder import RunFolder
@@ -32,7 +34,10 @@ from absentia.learn.session import rows_to_close
 from absentia.methods.base import Method
 from absentia.methods.joint_embedding import JointEmbedding
 
-__all__ = ["Bench", "Trained", "derived", "explained", "prepared", "say_of_guesses", "scores_of", "trained"]
+__all__ = [
+    *("Bench", "Trained", "derived", "explained", "found_by_each_other", "prepared", "say_of_guesses", "scores_of"),
+    "trained",
+]
 
 COUNTED = ("moments.", "nearest.", "guard.")  # what a method finds out once training has ended
 Scores = dict[str, float]
@@ -184,6 +189,20 @@ def explained(bench: Bench, method: Method) -> dict[str, float]:
             guesses.append(made.double().numpy())
             truths.append(true[names[t]].double().numpy())
     return {pair: _r2(np.concatenate(made), np.concatenate(true)) for pair, (made, true) in found.items()}
+
+
+def found_by_each_other(bench: Bench, method: Method) -> dict[str, float]:
+    """Recall at k and equal error rate of every ordered pair of modalities, on test rows; none without embeddings."""
+    try:
+        found = retrieve(method, bench.whole)
+    except UserError:
+        return {}
+    out = {}
+    for one in found:
+        pair = f"{one.found} by {one.query}"
+        out |= {f"{pair}, recall@{k}": share for k, share in one.recall.items()}
+        out |= {} if one.eer is None else {f"{pair}, eer": one.eer}
+    return out
 
 
 def _r2(made: npt.NDArray[Any], true: npt.NDArray[Any]) -> float:

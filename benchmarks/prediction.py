@@ -3,6 +3,7 @@
     python benchmarks/prediction.py --tables leaves100 --data FOLDER --name leaves100 --record
     python benchmarks/prediction.py --tables fashion --data FOLDER --encoder image=FOLDER text=FOLDER --name fashion
     python benchmarks/prediction.py --tables leaves100 --curve --name leaves100 --record
+    python benchmarks/prediction.py --tables leaves100 --branches --name leaves100 --record
     python benchmarks/prediction.py --smoke
 
 Seven of ten rows of every split are incomplete, proper patterns drawn evenly, a new plan for each seed.
@@ -29,6 +30,10 @@ score - present only over incomplete patterns. `say` is what the guard gave to t
 switched them off, and `r2` how much of each embedding's variance is explained from each other modality alone, on test
 rows. Accuracy; means and standard deviations over the seeds.
 
+With --branches, one branch for all modalities (SBNet and SRMM) stands beside separate branches, `present only` and
+dropout, trained on complete rows and on incomplete ones: `everything` is the score of test rows that lack nothing,
+`as_given` of those that the plan makes incomplete. `found` has the recall at 1, 5, 10 and the equal error rate of each
+modality's rows among those of each other one, on test rows.
 With --curve, so many of the training and validation rows are complete: 1, 5, 10, 30, 100 %.
 """
 
@@ -38,10 +43,20 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from _prediction import Bench, Trained, derived, explained, prepared, say_of_guesses, scores_of, trained
+from _prediction import (
+    Bench,
+    Trained,
+    derived,
+    explained,
+    found_by_each_other,
+    prepared,
+    say_of_guesses,
+    scores_of,
+    trained,
+)
 from _results import RESULTS, record, write
 from _tables import KNOWN, SMOKE, data_folder, encoder_folders, open_known, schema_of
 
@@ -71,8 +86,30 @@ SAME: Mapping[str, Mapping[str, Any]] = {
     "gaussian": {"predictor": "gaussian", "guard": False},
     "nearest": {"predictor": "nearest", "guard": False},
 }
+# One branch and what it is compared with, each for as many steps.
+BRANCHES: Mapping[str, tuple[str, Mapping[str, Any], float]] = {
+    "one branch": ("single-branch", {}, 1.5),
+    "one branch, SBNet": (
+        "single-branch",
+        {"norm": "batch", "metric": "orthogonal", "scale": 1.0, "dropout": 0.5, "switching": "one", "reads": "tokens"},
+        1.5,
+    ),
+    "one branch, pairs": ("single-branch", {"pairs": 1.0}, 1.5),
+    "separate branches": ("single-branch", {"branches": "each"}, 1.5),
+    "present only": ("joint-embedding", {"predictor": "none"}, 1.5),
+    "dropout": ("dropout", {}, 1.5),
+}
+LOST = {"complete training rows": 0.0, "incomplete training rows": INCOMPLETE}
 CURVE = ("joint-embedding", "guard off", "present only", "gaussian", "nearest", "oracle")
 LEAST = 0.005  # a gap that is worth closing
+
+
+class Case(NamedTuple):
+    """taught: share of training and validation rows that are incomplete.  complete: of a curve, its place there."""
+
+    name: str
+    taught: float
+    complete: float | None = None
 
 
 def main() -> None:
@@ -80,11 +117,12 @@ def main() -> None:
     asked = _asked()
     torch.set_num_threads(1)
     rows: list[Row] = []
-    name = "prediction" + ("-curve" if asked.curve else "") + (f"-{asked.name}" if asked.name else "")
+    study = "-curve" if asked.curve else "-branches" if asked.branches else ""
+    name = f"prediction{study}" + (f"-{asked.name}" if asked.name else "")
     for table in asked.tables:
         for seed in range(asked.seeds):
-            for complete in COMPLETE if asked.curve else [None]:
-                rows += _measured(table, seed, complete, asked)
+            for case in _cases(asked):
+                rows += _measured(table, seed, case, asked)
                 write(name, rows, range(asked.seeds), asked.out)
     summary = list(_over_seeds(rows))
     path = write(name, rows + summary, range(asked.seeds), asked.out)
@@ -94,36 +132,54 @@ def main() -> None:
         _plot(summary, path.with_suffix(".png"))
     print(path)
     if asked.record:
-        what = "predicted embeddings, complete training rows from 1 to 100 %" if asked.curve else "predicted embeddings"
-        record(f"{what}, {', '.join(asked.tables)}", [_said(line) for line in summary], range(asked.seeds), path)
+        what = {"-curve": "predicted embeddings by complete training rows", "-branches": "one branch and several"}
+        title = f"{what.get(study, 'predicted embeddings')}, {', '.join(asked.tables)}"
+        record(title, [_said(line) for line in summary], range(asked.seeds), path)
 
 
-def _measured(table: str, seed: int, complete: float | None, asked: argparse.Namespace) -> list[Row]:
+def _cases(asked: argparse.Namespace) -> list[Case]:
+    """What training and validation rows are like."""
+    if asked.curve:
+        return [Case(f"{share:.0%} complete", 1 - share, share) for share in COMPLETE]
+    if asked.branches:
+        return [Case(name, share) for name, share in LOST.items()]
+    return [Case("", INCOMPLETE)]
+
+
+def _measured(table: str, seed: int, case: Case, asked: argparse.Namespace) -> list[Row]:
     """One row for each way of answering, on one table under one plan."""
-    bench = _bench(table, seed, complete, asked)
+    bench = _bench(table, seed, case, asked)
     epochs = asked.epochs or EPOCHS.get(table, USUAL)
-    about: Row = {"table": table, "seed": seed} | ({} if complete is None else {"complete": complete})
+    about: Row = {"table": table, "case": case.name, "complete": case.complete, "seed": seed}
     about["plan_sha256"] = bench.data.plan.sha256 if bench.data.plan else None
     rows = []
-    for name, made in _methods(bench, epochs, asked.rows):
-        patterns, given = scores_of(bench, made.method)
-        row = about | {"row": name, "patterns": patterns, "as_given": given, "seconds": made.seconds}
-        print(f"{table} {seed} {name}: {fmean(patterns.values()):.4f}, {made.seconds} s", flush=True)
-        rows.append(row | {"say": say_of_guesses(bench, made.method), "r2": explained(bench, made.method)})
+    made = _branches(bench, epochs, asked.rows) if asked.branches else _methods(bench, epochs, asked.rows)
+    for name, one in made:
+        patterns, given = scores_of(bench, one.method)
+        row = about | {"row": name, "patterns": patterns, "as_given": given, "seconds": one.seconds}
+        print(f"{table} {case.name} {seed} {name}: {fmean(patterns.values()):.4f}, {one.seconds} s", flush=True)
+        found = found_by_each_other(bench, one.method) if asked.branches else {}
+        guessed = {"say": say_of_guesses(bench, one.method), "r2": explained(bench, one.method)}
+        rows.append(row | guessed | {"found": found})
     rows = [*rows, *_oracle(rows)]
     sign, reference = goodness_sign(bench.data.fitted.codec), next(r for r in rows if r["row"] == "present only")
     return [_beside(row, reference, sign) for row in rows if row["row"] in asked.rows]
 
 
-def _bench(table: str, seed: int, complete: float | None, asked: argparse.Namespace) -> Bench:
+def _branches(bench: Bench, epochs: float, asked: Sequence[str]) -> Iterator[tuple[str, Trained]]:
+    for name, (method, options, share) in BRANCHES.items():
+        if name in (*asked, "present only"):
+            yield name, trained(bench, method, options, epochs * share)
+
+
+def _bench(table: str, seed: int, case: Case, asked: argparse.Namespace) -> Bench:
     folder = data_folder(asked.data)
     opened = open_known(table, folder)
     schema = schema_of(KNOWN[table], opened, encoder_folders(asked.encoder, folder))
     small = {"width": 16, "depth": 1, "heads": 2} if asked.smoke else {}
     training = Training(validations=asked.validations, patience=None)
     config = RunConfig(table=table, seed=seed, model=Model(**small), training=training)
-    taught = INCOMPLETE if complete is None else 1 - complete
-    return prepared(opened, schema, config, {"train": taught, "val": taught, "test": INCOMPLETE})
+    return prepared(opened, schema, config, {"train": case.taught, "val": case.taught, "test": INCOMPLETE})
 
 
 def _methods(bench: Bench, epochs: float, asked: Sequence[str]) -> Iterator[tuple[str, Trained]]:
@@ -171,28 +227,31 @@ def _beside(row: Row, reference: Row, sign: int) -> Row:
 
 
 def _over_seeds(rows: Sequence[Row]) -> Iterator[Row]:
-    keys = dict.fromkeys((row["table"], row.get("complete"), row["row"]) for row in rows)
-    for table, complete, name in keys:
-        mine = [r for r in rows if (r["table"], r.get("complete"), r["row"]) == (table, complete, name)]
-        out: Row = {"table": table, "row": name, "seeds": [row["seed"] for row in mine]}
-        out |= {} if complete is None else {"complete": complete}
+    keys = dict.fromkeys((row["table"], row["case"], row["row"]) for row in rows)
+    for table, case, name in keys:
+        mine = [r for r in rows if (r["table"], r["case"], r["row"]) == (table, case, name)]
+        out: Row = {"table": table, "case": case, "complete": mine[0]["complete"], "row": name}
+        out["seeds"] = [row["seed"] for row in mine]
         for key in ("incomplete", "as_given", "everything", "closed_in_all", "worst_difference", "seconds"):
             values = [row[key] for row in mine if row[key] is not None]
             out[key] = fmean(values) if values else None
             out[f"{key}_std"] = stdev(values) if len(values) > 1 else 0.0
-        for key in ("patterns", "closed", "say", "r2"):
+        for key in ("patterns", "closed", "say", "r2", "found"):
             names = dict.fromkeys(n for row in mine for n in row[key])
             out[key] = {n: fmean(row[key][n] for row in mine if n in row[key]) for n in names}
         yield out
 
 
 def _said(line: Row) -> str:
-    name = line["row"] + (f" ({line['complete']:.0%} complete)" if "complete" in line else "")
+    name = line["row"] + (f" ({line['case']})" if line["case"] else "")
     parts = [f"incomplete {100 * line['incomplete']:.1f} ± {100 * line['incomplete_std']:.1f}"]
     parts.append(f"as given {100 * line['as_given']:.1f} ± {100 * line['as_given_std']:.1f}")
     if line["closed_in_all"] is not None:
         parts.append(f"closed {100 * line['closed_in_all']:.0f} %")
     parts.append(f"worst difference {100 * line['worst_difference']:+.1f}")
+    if line["found"]:
+        means = {key: fmean(v for k, v in line["found"].items() if k.endswith(key)) for key in ("recall@1", "eer")}
+        parts.append(f"recall@1 {100 * means['recall@1']:.1f} %, eer {100 * means['eer']:.1f} %")
     return f"{line['table']} {name}: " + ", ".join(parts)
 
 
@@ -219,9 +278,10 @@ def _plot(summary: Sequence[Row], path: Path) -> None:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", nargs="+", default=["glyphs"], choices=list(KNOWN))
-    known = [*TRAINED, *SAME, "oracle"]
+    known = [*TRAINED, *SAME, *(name for name in BRANCHES if name not in SAME), "oracle"]
     parser.add_argument("--rows", nargs="+", choices=known, help="all, or with --curve those without more training")
     parser.add_argument("--curve", action="store_true", help="over the share of complete training rows")
+    parser.add_argument("--branches", action="store_true", help="one branch for all modalities beside separate ones")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, help="of encoders and heads; by default the table's own")
     parser.add_argument("--validations", type=int, default=8)
@@ -234,7 +294,10 @@ def _asked() -> argparse.Namespace:
     asked = parser.parse_args()
     if asked.smoke:
         asked.tables, asked.seeds = [SMOKE], 1
-    asked.rows = asked.rows or list(CURVE if asked.curve else known)
+    if asked.curve and asked.branches:
+        parser.error("--curve and --branches are two studies; run one after the other")
+    study = CURVE if asked.curve else (*BRANCHES, "oracle") if asked.branches else (*TRAINED, *SAME, "oracle")
+    asked.rows = asked.rows or list(study)
     return asked
 
 

@@ -24,13 +24,13 @@ from absentia.streams import learn_run
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def smoke(name: str, out: Path) -> list[dict[str, Any]]:
+def smoke(name: str, out: Path, *flags: str, ending: str = "") -> list[dict[str, Any]]:
     """The rows of a benchmark's result."""
     script = BENCHMARKS / f"{name}.py"
-    command = [sys.executable, "-W", "error", str(script), "--smoke", "--out", str(out)]
+    command = [sys.executable, "-W", "error", str(script), "--smoke", *flags, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=out)
     assert done.returncode == 0, done.stdout + done.stderr
-    result = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+    result = json.loads((out / f"{name}{ending}.json").read_text(encoding="utf-8"))
     assert {"command", "date", "seeds", "hardware", "rows"} <= result.keys()
     assert result["command"].startswith(f"python benchmarks/{name}.py --smoke")
     return result["rows"]  # type: ignore[no-any-return]
@@ -246,3 +246,17 @@ def test_a_step_of_the_universal_model_is_timed_beside_the_plain_one(tmp_path: P
         *("plain", "universal", "template", "student", "imagine")
     }
     assert found["masks", None]["at_once"] > 0 < found["masks", None]["loop"]
+
+
+def test_the_curve_is_drawn(tmp_path: Path) -> None:
+    flags = ("--curve", "--epochs", "0.5", "--rows", "joint-embedding", "present only")
+    rows = smoke("prediction", tmp_path, *flags, ending="-curve")
+    assert {row["complete"] for row in rows} == {0.01, 0.05, 0.1, 0.3, 1.0}
+    assert (tmp_path / "prediction-curve.png").stat().st_size > 1000
+
+
+def test_one_branch_beside_several(tmp_path: Path) -> None:
+    flags = ("--branches", "--epochs", "0.5", "--rows", "one branch", "separate branches")
+    rows = smoke("prediction", tmp_path, *flags, ending="-branches")
+    assert {row["case"] for row in rows} == {"complete training rows", "incomplete training rows"}
+    assert all(0 <= row["found"]["left by right, eer"] <= 1 for row in rows)

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,9 +269,21 @@ def test_recipes_are_valid(recipe: Path, capsys: pytest.CaptureFixture[str]) -> 
     names = {name: modality_from(name, options) for name, options in config.modality.items()}
     known = declaration(config.table)
     if known is not None:
-        assert names == dict(modality_from_flag(flag) for flag in known["modality"])
+        ours = {name: replace(kind, encoder=None, tune=False, **pooled(kind)) for name, kind in names.items()}
+        assert ours == dict(modality_from_flag(flag) for flag in known["modality"])
         assert [config.target, config.id, config.split] == [known[role] for role in ("target", "id", "split")]
         assert not stream or config.by == known["session"]  # type: ignore[attr-defined]
+
+
+def pooled(kind: Any) -> dict[str, str]:
+    """How features are pooled says nothing about columns."""
+    return {"pool": "mean"} if hasattr(kind, "pool") else {}
+
+
+def test_every_recipe_is_told_of() -> None:
+    said = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    for recipe in (ROOT / "recipes").glob("*.yaml"):
+        assert f"| `{recipe.stem}` |" in said
 
 
 def test_the_mechanisms_show_that_they_do_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests import checkpoints, poison, tiny
 
+from absentia import MultimodalClassifier, Tabular
 from absentia.data.absence import MaskPlan
 from absentia.data.kinds import Image, Text
 from absentia.data.rows import OnBad
@@ -259,3 +260,16 @@ def test_frozen_features_are_the_same_bits_in_any_company(home: Path) -> None:
     for value, found in zip(values, together, strict=True):
         assert found["features"].tobytes() == frozen([value])[0]["features"].tobytes()
         assert np.isfinite(found["features"]).all()
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_an_estimator_keeps_features_only_where_it_may(home: Path, tmp_path: Path, cache: bool) -> None:
+    frame = tiny.table(tiny.rows(holes=0.2)).to_pandas()
+    modalities = {"words": Text(encoder=str(home / "bert")), "height": Tabular(["height"])}
+    model = MultimodalClassifier(modalities, epochs=1, width=16, depth=1, heads=2, cache=cache)
+    model.fit(frame[["words", "height", "kind"]], "kind")
+    model.predict(frame)
+    assert any(home.glob("cache/**/*.features")) is cache
+    model.save(tmp_path / "run")
+    again = MultimodalClassifier.load(tmp_path / "run")
+    assert again.cache is cache and again.run_.fitted.cache is cache

@@ -84,6 +84,7 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         id: column that says which rows are the same entity; None takes a column `id` if there is one.
         split: column with train, val and test; None takes a column `split` if there is one.
         reference: whether `ignore` is trained beside the method, so that `robustness` has something to compare to.
+        cache: whether what frozen encoders make of cells is kept on disk, for this estimator and others to find.
         progress: whether `fit` shows how far it is.
 
     Attributes:
@@ -117,6 +118,7 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
     id: str | None = None
     split: str | None = None
     reference: bool = False
+    cache: bool = RunConfig.cache
     progress: bool = False
 
     report_: dict[str, Any] = field(init=False)
@@ -201,7 +203,7 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         if kind != cls.target_kind:
             raise UserError(f"the target of {path} is of kind {kind!r}; load it with {LOADERS[kind]}.load")
         model = cls(**parameters_of(run, [f.name for f in fields(cls) if f.init]))
-        model._take(run, None)
+        model._take(run.cached(model.cache), None)
         return model
 
     def _target(self, column: str, cells: Sequence[Any], labels: list[Any] | None) -> tuple[Target, Array | None]:
@@ -220,7 +222,7 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
                 command=" ".join(repr(self).split()) + ".fit(...)",
                 page=False,
             )
-        return load_run(path)
+        return load_run(path).cached(self.cache)
 
     def _take(self, run: Run, scratch: Scratch | None) -> None:
         """Become the estimator of this run."""
