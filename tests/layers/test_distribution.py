@@ -109,6 +109,14 @@ def test_the_order_of_modalities_does_not_matter() -> None:
     torch.testing.assert_close(other(made[:, order], real[:, order], available[:, order], draw(3)), loss)
 
 
+def test_of_many_modalities_only_the_marginals_are_compared() -> None:
+    few, many = (Distribution(names=[f"m{i}" for i in range(n)], width=3) for n in (8, 9))
+    assert len(few.beside) == 56 and len(many.beside) == 0
+    available = torch.rand(20, 9, generator=draw()) < 0.5
+    made, real = (torch.randn(20, 9, 1, 3, generator=draw(i)) for i in (1, 2))
+    assert torch.isfinite(many(made, real, available, draw(3)))
+
+
 def test_pairs_that_nobody_has_together_are_named() -> None:
     presence = np.asarray([[True, True, False], [False, True, True], [True, False, False]])
     assert unseen_pairs(presence, ["x", "y", "z"]) == [("x", "z")]

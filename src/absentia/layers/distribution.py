@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import permutations
 from typing import Any, Literal, cast, get_args
 
@@ -26,6 +27,7 @@ __all__ = ["LOOKS", "Adversary", "Distribution", "Judge", "Look", "Moments", "Sl
 Look = Literal["moments", "sliced", "adversarial"]
 LOOKS: tuple[str, ...] = get_args(Look)
 LEAST = 1e-3  # variance that counts as none, of standardised features
+MOST = 8  # modalities up to which pairs are compared
 SEED = 2406_01987  # of the fixed rotation that lets diagonal moments see pairs
 
 
@@ -152,7 +154,8 @@ class Adversary(_Queued):
 class Distribution(nn.Module):
     """A judge for each modality, and for each directed pair of modalities that a joint comparison knows.
 
-    names: the modalities in schema order.  width: F.  look: what judges.  joint: whether pairs are compared too.
+    names: the modalities in schema order.  width: F.  look: what judges.  joint: whether pairs are compared too, which
+    are so many above 8 modalities that only the marginals are.
     """
 
     def __init__(self, *, names: Sequence[str], width: int, look: Look = "moments", joint: bool = True) -> None:
@@ -160,7 +163,7 @@ class Distribution(nn.Module):
         self.names = list(names)
         ordered = sorted(names)  # whatever the order of the schema, the same weights
         self.alone = nn.ModuleDict({module_key(name): _judge(look, width, False) for name in ordered})
-        pairs = [_pair(m, n) for m, n in permutations(ordered, 2)] if joint else []
+        pairs = [_pair(m, n) for m, n in permutations(ordered, 2)] if joint and len(ordered) <= MOST else []
         self.beside = nn.ModuleDict({key: _judge(look, 2 * width, True) for key in pairs})
 
     def forward(self, made: Tensor, real: Tensor, available: Tensor, draw: torch.Generator) -> Tensor:
@@ -206,6 +209,7 @@ def _pair(one: str, other: str) -> str:
     return f"{module_key(one)}|{module_key(other)}"
 
 
+@lru_cache
 def _rotation(width: int) -> Tensor:
     draw = torch.Generator().manual_seed(SEED)
     return cast(Tensor, torch.linalg.qr(torch.randn(width, width, generator=draw)).Q)

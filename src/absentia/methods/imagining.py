@@ -29,7 +29,7 @@ class Options:
         rate: of bernoulli.
         distribution: how reconstructions of what is truly absent are compared with what others have: moments, sliced,
             adversarial or none.
-        joint: whether they are also compared in pairs with an available modality.
+        joint: whether they are also compared in pairs with an available modality (of 8 modalities or fewer).
         approximate: weight of that comparison.
     """
 

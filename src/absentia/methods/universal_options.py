@@ -40,7 +40,7 @@ class UniversalOptions:
         imagine: steps of stage 1, beside those of stage 2.
         distribution: how reconstructions of what is truly absent are compared with what others have: moments, sliced,
             adversarial or none.
-        joint: whether they are also compared in pairs with an available modality.
+        joint: whether they are also compared in pairs with an available modality (of 8 modalities or fewer).
         approximate: weight of that comparison.
         features: weight of the distance to the teacher's features (M3AE: 0.1).
         scores: weight of the distance to the teacher's scores (PASSION: 0.5).
