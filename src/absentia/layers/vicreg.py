@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Reduction", "covariance", "gathered", "invariance", "variance", "vicreg"]
+__all__ = ["Reduction", "covariance", "invariance", "variance", "vicreg"]
 
 Reduction = Literal["mean", "sum"]
 EPSILON = 1e-4
@@ -35,7 +35,7 @@ def vicreg(
     With fewer than two rows variance and covariance are left out; without any rows everything is 0.
     """
     s, v, c = weights
-    one, other = (gathered(x if everything is None else everything) for x, everything in ((x, all_x), (y, all_y)))
+    one, other = x if all_x is None else all_x, y if all_y is None else all_y
     spread = torch.stack([variance(one, gamma), variance(other, gamma)])
     spread = spread.mean() if reduction == "mean" else spread.sum()
     return s * invariance(x, y) + v * spread + c * (covariance(one) + covariance(other))
@@ -65,12 +65,3 @@ def covariance(x: Tensor) -> Tensor:
     product = centred @ centred.T if n < d else centred.T @ centred
     variances = centred.square().sum(dim=0) / (n - 1)
     return (product.square().sum() / (n - 1) ** 2 - variances.square().sum()) / d
-
-
-def gathered(x: Tensor) -> Tensor:
-    """The rows of all processes, with gradients to each; those at hand where there is one process."""
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
-        return x
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(x))  # type: ignore[no-untyped-call]

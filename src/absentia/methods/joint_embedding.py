@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from absentia.data.batch import Batch
 from absentia.data.schema import pattern_name
 from absentia.layers.classifier import Classifier
+from absentia.layers.gathered import processes
 from absentia.layers.gaussian_predictor import GaussianPredictor
 from absentia.layers.guard import SAYS, Guard
 from absentia.layers.heads import row_losses, task_loss
@@ -32,7 +33,7 @@ from absentia.layers.nearest_predictor import NearestPredictor
 from absentia.layers.predictors import Predicted, Predictor, Scales, combined
 from absentia.layers.subsets import random_subsets
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
-from absentia.methods.joint_embedding_objectives import Pair, moment_distance, pair_loss
+from absentia.methods.joint_embedding_objectives import Pair, gathered_pair, moment_distance, pair_loss
 from absentia.methods.joint_embedding_options import JointEmbeddingOptions
 from absentia.models.encoders.pretrained import TunedEmbedder
 from absentia.models.tuning import still, tune
@@ -293,7 +294,7 @@ class JointEmbedding(Method):
         predicted = self._scaled(made)
         options = self.options
         out: dict[str, Tensor] = {}
-        pairs = list(self._pairs(batch.presence, predicted, own))
+        pairs = [gathered_pair(pair, options) for pair in self._pairs(batch.presence, predicted, own)]
         if terms := [pair_loss(pair, options) for pair in pairs if bool(pair.of_made.any())]:
             out["predict"] = options.predict * torch.stack(terms).mean()
         if options.moments and pairs:
@@ -309,13 +310,23 @@ class JointEmbedding(Method):
         return out | {"labels": options.labels * self._task(scores, batch.target)}
 
     def _pairs(self, presence: Tensor, predicted: Guessed, own: Embeddings) -> Iterator[Pair]:
-        """Guess and truth of every directed pair, on rows that have both, and on all rows of either."""
-        for (source, target), made in predicted.items():
-            if target not in own:
+        """Guess and truth of every directed pair, on rows that have both, and on all rows of either.
+
+        Of several processes each has all pairs, in the same order, also those of which it has no rows.
+        """
+        nothing = self.prior.new_zeros(0, self.width)
+        for source, target in permutations(sorted(self.parts.names), 2):
+            made, true = predicted.get((source, target)), own.get(target)
+            if processes() == 1 and (made is None or true is None):
                 continue
             s, t = self.parts.names.index(source), self.parts.names.index(target)
             both = presence[:, s] & presence[:, t]
-            yield Pair(made, own[target], both[presence[:, s]], both[presence[:, t]])
+            yield Pair(
+                made or Predicted(nothing, nothing[:, 0]),
+                nothing if true is None else true,
+                both[presence[:, s]],
+                both[presence[:, t]],
+            )
 
     # Held-out rows
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from absentia.layers.gathered import gathered
 from absentia.layers.predictors import Predicted
 from absentia.layers.vicreg import vicreg
 from absentia.methods.joint_embedding_options import JointEmbeddingOptions
 
-__all__ = ["Pair", "moment_distance", "pair_loss"]
+__all__ = ["Pair", "gathered_pair", "moment_distance", "pair_loss"]
 
 SHARPNESS = 0.1  # temperature of InfoNCE
 LEAST = 1e-3  # a dimension whose standard deviation is smaller is not blown up
@@ -29,6 +30,17 @@ class Pair:
     true: Tensor
     of_made: Tensor
     of_true: Tensor
+
+
+def gathered_pair(pair: Pair, options: JointEmbeddingOptions) -> Pair:
+    """The rows of all processes; the pair itself where there is one. Every process asks for the same pairs in turn."""
+    learns = options.training == "joint" and options.target_grad != "none"
+    return Pair(
+        made=Predicted(gathered(pair.made.mean), gathered(pair.made.log_variance)),
+        true=gathered(pair.true, learns=learns),
+        of_made=gathered(pair.of_made, learns=False),
+        of_true=gathered(pair.of_true, learns=False),
+    )
 
 
 def pair_loss(pair: Pair, options: JointEmbeddingOptions) -> Tensor:
