@@ -24,6 +24,7 @@ _HOMES = {
     "Tabular": "absentia.data.kinds",
     "Text": "absentia.data.kinds",
     "UserError": "absentia.errors",
+    "Volume": "absentia.data.kinds",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]

@@ -10,7 +10,6 @@ from absentia.data.catalog import declaration
 from absentia.data.infer import infer
 from absentia.data.masks import looks_like_mask
 from absentia.data.schema import Schema, Target, modality_from, modality_from_flag, target_from_flag
-from absentia.data.segmentation import Masks
 from absentia.data.table import Table
 from absentia.errors import UserError
 
@@ -63,5 +62,5 @@ def _from_catalog(config: RunConfig, say: Callable[[str], object]) -> RunConfig:
         target=known.get("target"),
         id=config.id or known.get("id"),
         split=config.split or known.get("split"),
-        masks=config.masks if config.masks != Masks() else Masks(**known.get("masks", {})),
+        masks=config.masks if config.masks.regions else replace(config.masks, **known.get("masks", {})),
     )

@@ -33,6 +33,7 @@ from absentia.evaluate.examples import examples
 from absentia.evaluate.patterns import chosen_patterns, validate
 from absentia.evaluate.report import render
 from absentia.evaluate.scoring import score_patterns, split_summary
+from absentia.evaluate.slices import slices
 from absentia.learn.backbones import open_backbone
 from absentia.learn.build import build_method, fitted_from, patterns_seen
 from absentia.learn.folder import RunFolder
@@ -308,6 +309,7 @@ def _report(
         "bad_cells": _bad(bad, config.on_bad),
         "notes": list(notes),
         "examples": examples(rows, patterns, answers, codec),
+        "slices": slices(method, rows, patterns),
         "versions": versions(),
         "hardware": hardware(),
         "parameters": _parameters(method),

@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from absentia.config import config_from
 from absentia.data.absence import MaskPlan
 from absentia.data.absence_check import Check
-from absentia.data.absence_protocols import eta
+from absentia.data.absence_protocols import bernoulli, eta, per_modality
 from absentia.data.absence_rules import Rule
 from absentia.data.schema import Schema
 from absentia.data.table import Table
@@ -21,6 +21,7 @@ from absentia.learn.prepare import survey
 __all__ = ["checks_table", "draw_plan", "rates_table", "rules_from"]
 
 Rates = Mapping[str, Mapping[str, Any]]
+OTHERS = ("rules", "p_absent", "p_incomplete", "composition", "pattern", "depends_on")
 
 
 def draw_plan(table: Table, schema: Schema, asked: Mapping[str, Any]) -> tuple[MaskPlan, Rates]:
@@ -46,6 +47,13 @@ def rules_from(asked: Mapping[str, Any], modalities: Sequence[str]) -> dict[str,
     """A rule for each split, from `rules` (YAML), from `eta`, or from the flags of one rule; for its `parts`."""
     if asked["eta"] is not None or asked["absent"] is not None:
         return dict.fromkeys(asked["parts"], _eta(asked, modalities))
+    if asked["bernoulli"] is not None:
+        _alone(asked, "bernoulli", ("per_modality", *OTHERS))
+        return dict.fromkeys(asked["parts"], bernoulli(asked["bernoulli"], modalities))
+    if asked["per_modality"]:
+        _alone(asked, "per_modality", OTHERS)
+        rates = _numbers(asked["per_modality"], "per_modality") or {}
+        return dict.fromkeys(asked["parts"], per_modality(rates, modalities))
     if asked["rules"]:
         return {str(split): config_from(Rule, rule, f"rules.{split}.") for split, rule in asked["rules"].items()}
     rule = Rule(
@@ -65,12 +73,18 @@ def _eta(asked: Mapping[str, Any], modalities: Sequence[str]) -> Rule:
     """The protocol of η, which says everything about a rule."""
     if asked["eta"] is None:
         raise UserError("--absent says what the rows of --eta lack; say --eta RATIO too")
-    others = ("rules", "p_absent", "p_incomplete", "composition", "pattern", "depends_on")
+    _alone(asked, "eta", ("bernoulli", "per_modality", *OTHERS))
+    return eta(asked["eta"], absent=asked["absent"] or "both", modalities=modalities)
+
+
+def _alone(asked: Mapping[str, Any], protocol: str, others: Sequence[str]) -> None:
+    """Raise `UserError` where something stands beside a protocol, which says everything about a rule."""
     given = [name for name in others if asked[name] or asked[name] == 0]
     given += ["mechanism"] if asked["mechanism"] != "mcar" else []
     if given:
-        raise UserError(f"--eta is a protocol of its own: leave --{given[0]} out, or say the rates without --eta")
-    return eta(asked["eta"], absent=asked["absent"] or "both", modalities=modalities)
+        raise UserError(
+            f"--{protocol} is a protocol of its own: leave --{given[0]} out, or say the rates without --{protocol}"
+        )
 
 
 def rates_table(rates: Rates) -> RichTable:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from absentia.data.absence_protocols import bernoulli, eta
+from absentia.data.absence_protocols import bernoulli, eta, per_modality
 from absentia.data.absence_rules import Rule, parse_pattern
 from absentia.data.absence_scores import cell_summary, normal_scores, ordered_values
 from absentia.errors import UserError
@@ -109,6 +109,22 @@ def test_bernoulli_asks_for_what_drawing_again_leaves(rate: float) -> None:
     assert asked == pytest.approx(dict.fromkeys(names, expected))
     with pytest.raises(UserError, match="between 0 and 1"):
         bernoulli(1.1, names)
+
+
+def test_rates_of_each_modality_are_what_drawing_again_leaves() -> None:
+    names = ("t1", "t1ce", "flair", "t2")
+    rates = dict(zip(names, (0.2, 0.4, 0.6, 0.8), strict=True))
+    assert per_modality(dict.fromkeys(names, 0.3), names).p_absent == pytest.approx(bernoulli(0.3, names).p_absent)
+    drawn = np.random.default_rng(0).random((200_000, 4)) >= list(rates.values())
+    kept = drawn[drawn.any(axis=1)]
+    found = per_modality(rates, names).p_absent
+    assert found is not None and list(found.values()) == pytest.approx((~kept).mean(axis=0), abs=5e-3)
+    assert per_modality({"t1": 0.5}, names).p_absent == {"t1": 0.5, "t1ce": 0, "flair": 0, "t2": 0}
+    for wrong, message in (({"t3": 0.1}, "unknown modality 't3'"), ({"t1": 2}, "between 0 and 1")):
+        with pytest.raises(UserError, match=message):
+            per_modality(wrong, names)
+    with pytest.raises(UserError, match="one has to be left"):
+        per_modality(dict.fromkeys(names, 1.0), names)
 
 
 def test_patterns_are_named_in_any_order() -> None:

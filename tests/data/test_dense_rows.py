@@ -210,7 +210,7 @@ def test_rows_of_different_sizes_need_a_crop() -> None:
         rows.batch(np.arange(len(rows)))
     assert all_of(dense(scans.prepared(made, crop=[10])), 3).space == (10, 10)
     portions = [part.tolist() for part in rows.portions(256)]
-    assert sum(portions, []) == list(range(len(rows))), "all rows, in order"
+    assert [p for part in portions for p in part] == list(range(len(rows))), "all rows, in order"
     assert all(len({rows.batch(np.asarray([p])).space for p in part}) == 1 for part in portions) and len(portions) > 1
 
 

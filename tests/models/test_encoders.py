@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from absentia.data.batch import tensors
-from absentia.data.kinds import Decoder, Image, Series, Tabular, Text
+from absentia.data.kinds import Decoder, Image, Series, Tabular, Text, Volume
 from absentia.data.kinds.audio import AudioDecoder
 from absentia.models.encoders import Embedder, embedder_for
 
@@ -40,6 +40,8 @@ CELLS: dict[str, list[Any]] = {
     "tabular": [*FACTS[:2], {"n": None, "v": [None, 1.0, None], "c": None}, {"n": 1.0, "v": None, "c": "new"}],
     "series": [wave(n) for n in (1, 130, 64, 7)],
     "audio": [None] * 4,
+    "volume": [RNG.random((11, 9, 6)).tolist() for _ in range(4)],
+    "plane": [RNG.random((24, 20)).tolist() for _ in range(4)],
 }
 
 
@@ -59,6 +61,7 @@ def decoder_of(kind: str) -> Decoder:
         "tabular": Tabular(columns=("n", "v", "c")).fit(FACTS),
         "series": Series(layout="steps-first").fit([wave(100) for _ in range(5)]),
     }
+    fitted |= {"volume": Volume().fit(CELLS["volume"]), "plane": Volume().fit(CELLS["plane"])}
     return fitted[kind]
 
 
@@ -85,7 +88,10 @@ def test_shapes_with_the_cls_first(kind: str) -> None:
     torch.testing.assert_close(tokens[:, 0], embedder.cls().expand(4, WIDTH))
 
 
-@pytest.mark.parametrize(("kind", "count"), [("image", 3 * 2), ("tabular", 3), ("series", -(-130 // 4)), ("audio", 3)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("image", 3 * 2), ("tabular", 3), ("series", -(-130 // 4)), ("audio", 3), ("volume", 3 * 3 * 2), ("plane", 6 * 5)],
+)
 def test_how_many_tokens(kind: str, count: int) -> None:
     decoder, embedder = made(kind)
     assert embedder(**batch(decoder, CELLS[kind]))[0].shape[1] == 1 + count

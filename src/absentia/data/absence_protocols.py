@@ -3,20 +3,21 @@
 * η with its text / image / both split: `eta(0.7, absent="both", modalities=("text", "image"))`
 * a fraction η of incomplete rows, what remains drawn evenly: `Rule(p_incomplete=0.7)`
 * each modality dropped with probability r, drawn again when nothing is left: `bernoulli(0.5, modalities)`
-* a rate of its own for each modality: `Rule(p_absent={"t1": 0.2, "flair": 0.6})`
+* the same with a rate of its own for each (PASSION's imbalance): `per_modality({"t1": 0.2, "flair": 0.6}, modalities)`
+* so many rows that end up without each modality: `Rule(p_absent={"t1": 0.2, "flair": 0.6})`
 * any other table of patterns: `Rule(patterns={"image+text": 3, "image": 1})`
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absentia.data.absence_rules import Rule
 from absentia.data.schema import pattern_name
 from absentia.errors import UserError, nearest
 
-__all__ = ["bernoulli", "eta"]
+__all__ = ["bernoulli", "eta", "per_modality"]
 
 EVENLY = ("both", "any")
 
@@ -46,3 +47,24 @@ def bernoulli(rate: float, modalities: Sequence[str]) -> Rule:
         raise UserError(f"rate is {rate}; a probability lies between 0 and 1")
     powers = [rate**k for k in range(len(modalities))]  # the fraction above with 1 - r cancelled, for r = 1
     return Rule(p_absent=dict.fromkeys(modalities, math.fsum(powers[1:]) / math.fsum(powers)))
+
+
+def per_modality(rates: Mapping[str, float], modalities: Sequence[str]) -> Rule:
+    """Each modality dropped independently with its own probability, drawn again where nothing is left.
+
+    The rule asks for what remains of the rates then: (p_m - prod p) / (1 - prod p).
+
+    >>> rates = {"t1": 0.2, "t1ce": 0.4, "flair": 0.6, "t2": 0.8}
+    >>> {name: round(219 * (1 - p)) for name, p in per_modality(rates, list(rates)).p_absent.items()}
+    {'t1': 182, 't1ce': 137, 'flair': 91, 't2': 46}
+    """
+    for name, rate in rates.items():
+        if name not in modalities:
+            raise UserError(f"unknown modality {name!r}; {nearest(name, modalities)}")
+        if not 0 <= rate <= 1:
+            raise UserError(f"rate of {name!r} is {rate}; a probability lies between 0 and 1")
+    given = {name: rates.get(name, 0.0) for name in modalities}
+    nothing = math.prod(given.values())
+    if nothing == 1:
+        raise UserError("every modality is dropped with probability 1, and one has to be left")
+    return Rule(p_absent={name: (rate - nothing) / (1 - nothing) for name, rate in given.items()})

@@ -21,10 +21,11 @@ EMPTY = "empty"
 
 def inspect_masks(table: Table, target: Target, *, decode: bool) -> tuple[TargetSummary, list[tuple[int, str, str]]]:
     """Rows by label (or by column, where there are several), and (row, column, reason) of what cannot be read."""
-    reader, counts, bad, known, row = MaskReader(target, table.root), Counter[str](), [], 0, 0
+    reader, counts, bad = MaskReader(target, table.root), Counter[str](), []
+    rows = known = 0
     for chunk in table.chunks(ROWS):
         cells = zip(*(chunk.column(column).to_pylist() for column in target.columns), strict=True)
-        for row, mask in enumerate(cells, row):
+        for row, mask in enumerate(cells, rows):
             if None in mask:
                 continue
             known += 1
@@ -32,9 +33,9 @@ def inspect_masks(table: Table, target: Target, *, decode: bool) -> tuple[Target
                 counts.update(_held(reader, mask) if decode else ())
             except BadCell as error:
                 bad.append((row, error.column or target.columns[0], error.reason))
-        row += 1
-    rows = {name: counts[name] for name in sorted(counts, key=lambda n: (n == EMPTY, len(n), n))}
-    return TargetSummary(column=target.column, kind="mask", known=known, unknown=row - known, classes=rows), bad
+        rows += chunk.num_rows
+    classes = {name: counts[name] for name in sorted(counts, key=lambda n: (n == EMPTY, len(n), n))}
+    return TargetSummary(column=target.column, kind="mask", known=known, unknown=rows - known, classes=classes), bad
 
 
 def _held(reader: MaskReader, cells: tuple[object, ...]) -> Iterator[str]:

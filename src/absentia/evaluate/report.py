@@ -55,6 +55,8 @@ def _sections(report: Json) -> dict[str, Any]:
         "plan": sections.plan_rates(report),
         "bad_cells": sections.bad_cells(report),
         "examples": sections.examples(report),
+        "slices": sections.slices(report),
+        "regions": sections.regions(report),
         "about": sections.about(report),
     }
 

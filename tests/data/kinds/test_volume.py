@@ -125,7 +125,7 @@ def test_names_and_contents_that_do_not_agree(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"clip": (99, 1)}, {"clip": (1,)}, {"clip": (0, 101)}, {"size": (0,)}])
 def test_options_that_cannot_be(options: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="volume (clip|size)"):
+    with pytest.raises(UserError, match=r"volume (clip|size)"):
         Volume(**options)
 
 

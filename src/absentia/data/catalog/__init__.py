@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["CATALOG", "declaration", "load", "open_source"]
 
 CATALOG: dict[str, str] = {
+    "brats2018": "absentia.data.catalog.brats2018",
+    "brats2020": "absentia.data.catalog.brats2020",
     "cohort": "absentia.data.catalog.cohort",
     "cohort-volumes": "absentia.data.catalog.cohort_volumes",
     "food101": "absentia.data.catalog.food101",

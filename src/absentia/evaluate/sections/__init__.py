@@ -7,7 +7,9 @@ from absentia.evaluate.sections.data import bad_cells, pattern_counts, plan_rate
 from absentia.evaluate.sections.examples import examples
 from absentia.evaluate.sections.heat import heat
 from absentia.evaluate.sections.listing import Listing, listed
+from absentia.evaluate.sections.regions import regions
 from absentia.evaluate.sections.scores import cards, pattern_table
+from absentia.evaluate.sections.slices import slices
 
 __all__ = [
     "Listing",
@@ -20,5 +22,7 @@ __all__ = [
     "pattern_counts",
     "pattern_table",
     "plan_rates",
+    "regions",
     "shares",
+    "slices",
 ]
