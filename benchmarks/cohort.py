@@ -12,7 +12,7 @@ subject always keeps one. All test subjects are asked under all 15 subsets. Ever
   dropout         modality dropout on top of what is absent
   complete        the same as dropout, but nothing is absent in training: what incomplete training costs at most
   universal       reconstruct, then complete and distil, made for the scenario (defaults)
-  template        the same, answering with the learned template in place of reconstructions
+  reconstruction  the same, answering from reconstructions in place of the learned template
   m3ae            M3AE's settings: template, two copies that agree, no distribution, no hyper-network
   no-distribution, no-distillation, no-hyper, constant, sliced, adversarial
                   the universal model with this part off, or in this way
@@ -52,7 +52,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "dropout": ("dropout", ()),
     "complete": ("dropout", ()),
     "universal": ("universal", ()),
-    "template": ("universal", ("fill=template",)),
+    "reconstruction": ("universal", ("fill=reconstruction",)),
     "m3ae": ("universal", M3AE),
     "no-distribution": ("universal", ("distribution=none",)),
     "no-distillation": ("universal", ("features=0", "scores=0")),

@@ -7,8 +7,8 @@ A step is forward, backward and AdamW on the same rows, half of whose modalities
 name and properties, the usual transformer) and the cohort (8 planes of 48 x 48 in four contrasts, a small U-Net).
 
   plain        modality dropout: the network once
-  universal    completion by the frozen first stage, teacher and student, which answers with reconstructions
-  template     the same, where the student answers with the template: one reconstruction less
+  universal    completion by the frozen first stage, teacher and student
+  filled       the same, where the student answers from reconstructions too
   student      without a teacher
   imagine      a step of the first stage
 
@@ -48,7 +48,7 @@ from absentia.models.dense import DenseBackbone
 VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "plain": ("dropout", {}, "main"),
     "universal": ("universal", {}, "answer"),
-    "template": ("universal", {"fill": "template"}, "answer"),
+    "filled": ("universal", {"fill": "reconstruction"}, "answer"),
     "student": ("universal", {"features": 0.0, "scores": 0.0}, "answer"),
     "imagine": ("universal", {}, "imagine"),
 }

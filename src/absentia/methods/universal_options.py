@@ -28,7 +28,7 @@ class UniversalOptions:
     teacher copy, features 0.1, scores 0, generates none.
 
     Args:
-        fill: what stands in for an absent modality: its reconstruction, or a learned template.
+        fill: what stands in for an absent modality in an answer: a learned template, or its reconstruction.
         ratio: share of the tokens or patches that stage 1 hides; none takes 0.5 of tokens and 0.75 of patches.
         patch: voxels along each side of a patch.
         template: learned fill of voxels: scalar, low (coarse) or full (each voxel, as in M3AE).
@@ -57,7 +57,7 @@ class UniversalOptions:
         narrow: channels of the layers that it makes.
     """
 
-    fill: StandIn = "reconstruction"
+    fill: StandIn = "template"
     ratio: float | None = None
     patch: int = 8
     template: Fill = "low"
