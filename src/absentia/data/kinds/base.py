@@ -204,7 +204,7 @@ def moments(rows: Array) -> dict[str, list[float]]:
     return {"mean": np.ldexp(mean, exponent).tolist(), "std": std.tolist()}
 
 
-def standardised(raw: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
+def standardised(raw: Array, mean: Sequence[float] | Array, std: Sequence[float] | Array) -> Array:
     """Raw numbers (..., F) as float32 in standard deviations from the mean; a NaN stays one."""
     with np.errstate(over="ignore"):
         scaled = (raw - np.asarray(mean)) / np.asarray(std)

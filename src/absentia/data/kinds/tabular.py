@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cached_property
 from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,14 +90,20 @@ class TabularDecoder(Decoder):
         return [len(f["values"]) + 2 for f in self._categorical]
 
     def decode(self, cell: Any) -> Value:
-        numbers = [_standardised(f, cell.get(f["column"])) for f in self._numeric]
-        flat = np.concatenate(numbers) if numbers else np.zeros(0, dtype=np.float32)
+        raw = [number for f in self._numeric for number in _raw(f, cell.get(f["column"]))]
+        mean, std = self._scale
+        flat = standardised(np.asarray(raw, dtype=np.float64), mean, std)  # of all columns at once: calls cost most
         holes = np.isnan(flat)
         codes = [
             _code(f["column"], cell.get(f["column"]), code)
             for f, code in zip(self._categorical, self._codes, strict=True)
         ]
         return {"numbers": np.where(holes, 0, flat), "holes": holes, "categories": np.asarray(codes, np.int64)}
+
+    @cached_property
+    def _scale(self) -> tuple[Array, Array]:
+        """Means and deviations of all numeric columns, one after the other."""
+        return tuple(np.asarray([x for f in self._numeric for x in f[key]]) for key in ("mean", "std"))  # type: ignore[return-value]
 
     def collate(self, values: Sequence[Value]) -> Value:
         return {key: np.stack([v[key] for v in values]) for key in ("numbers", "holes", "categories")}
@@ -167,24 +174,25 @@ def _readable(cells: Iterable[Any]) -> Iterator[float]:
             continue
 
 
-def _standardised(field: dict[str, Any], cell: Any) -> Array:
+def _raw(field: dict[str, Any], cell: Any) -> Sequence[float]:
+    """The numbers of a cell, NaN where there is a hole."""
     size = len(field["mean"])
     if _hole(cell):
-        return np.full(size, np.nan, dtype=np.float32)
+        return [math.nan] * size
     raw = _numbers(field, cell)
     if len(raw) != size:
         raise BadCell(f"holds {len(raw)} numbers, training had {size}", column=field["column"])
-    if np.isinf(raw).any():
+    if any(map(math.isinf, raw)):
         raise BadCell("holds an infinite number", column=field["column"])
-    return standardised(raw, field["mean"], field["std"])
+    return raw
 
 
-def _numbers(field: dict[str, Any], cell: Any) -> Array:
+def _numbers(field: dict[str, Any], cell: Any) -> list[float]:
     wanted = "a list of numbers" if field["type"] == "vector" else "a number"
     if isinstance(cell, LISTS) != (field["type"] == "vector"):
         raise BadCell(f"holds {shown(cell)}, expected {wanted}", column=field["column"])
     try:
         cells = cell if field["type"] == "vector" else [cell]
-        return np.asarray([_number(c) for c in cells], dtype=np.float64)
+        return [_number(c) for c in cells]
     except UNREADABLE:
         raise BadCell(f"holds {shown(cell)}, expected {wanted}", column=field["column"]) from None
