@@ -27,7 +27,8 @@ class Masks:
         window: sides of the sliding window that answers are made in; by default those of the crop.
         overlap: of neighbouring windows.
         empty: Dice of a region that is empty in truth and in the answer: one, zero, or nan (does not count).
-        lone: HD95 in mm where exactly one of the two is empty; none does not count it (papers take 1.0 or 373.13).
+        lone: HD95 in mm where exactly one of the two is empty (papers take 1.0 or 373.13); it is 0 where both are.
+            none counts neither.
         fewest: answers of a region with fewer voxels than this are taken back, such as {"ET": 500}.
     """
 

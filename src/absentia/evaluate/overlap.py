@@ -37,15 +37,16 @@ def overlaps(
 ) -> Tensor:
     """(B, K, 4) from answers and truth (B, K, *space): voxels in common, answered and true, and HD95 in mm.
 
-    spacing: of each row in mm; None leaves HD95 out (NaN).  lone: HD95 where exactly one side is empty; None makes
-    it NaN, which does not count. Where both are empty it is 0.
+    spacing: of each row in mm; None leaves HD95 out (NaN).  lone: HD95 where exactly one side is empty, and then it is
+    0 where both are; None makes it NaN wherever a side is empty, which does not count.
     """
     a, t = chosen.flatten(2), truth.flatten(2) > 0.5
     counts = torch.stack([(a & t).sum(dim=2), a.sum(dim=2), t.sum(dim=2)], dim=2).double()
     far = torch.full((*counts.shape[:2], 1), torch.nan, dtype=torch.float64)
     if spacing is not None:
-        far[(counts[..., 1] == 0) & (counts[..., 2] == 0)] = 0.0
-        far[(counts[..., 1] == 0) ^ (counts[..., 2] == 0)] = torch.nan if lone is None else lone
+        if lone is not None:
+            far[(counts[..., 1] == 0) & (counts[..., 2] == 0)] = 0.0
+            far[(counts[..., 1] == 0) ^ (counts[..., 2] == 0)] = lone
         for row, k in ((counts[..., 1] > 0) & (counts[..., 2] > 0)).nonzero().tolist():
             far[row, k, 0] = hd95(chosen[row, k].cpu().numpy(), (truth[row, k] > 0.5).cpu().numpy(), spacing[row])
     return torch.cat([counts.cpu(), far], dim=2)
