@@ -37,7 +37,7 @@ KNOWN: dict[str, list[str]] = {
 }
 TARGETS = {"lgg_mri": "mask", "ms_lesions": "lesions", "smoke": "mask"}
 FLAGS = {
-    "lgg_mri": ["training.epochs=12", "training.batch=16", "training.lr=2e-3", "training.validations=6"],
+    "lgg_mri": ["training.epochs=12", "training.batch=8", "training.lr=3e-3", "training.validations=6"],
     "ms_lesions": [
         *("training.epochs=150", "training.batch=2", "training.validations=1"),
         *("masks.crop=[48]", "masks.around=0.7", "masks.window=[64]", "masks.overlap=0.25"),

@@ -51,6 +51,12 @@ def test_simple_peers_beat_chance_and_lose_to_complete_data(tmp_path: Path) -> N
     assert max(masked.values()) < score["complete, late fusion"]
 
 
+def test_masks_are_measured_under_every_pattern(tmp_path: Path) -> None:
+    rows = smoke("segmentation", tmp_path)
+    assert [row["method"] for row in rows if "seeds" in row] == ["ignore", "dropout"]
+    assert all(row["metric"] == "dice" and set(row["patterns"]) == {"t1", "flair", "t1+flair"} for row in rows)
+
+
 def test_only_cells_that_are_present_are_opened(tmp_path: Path) -> None:
     rows = smoke("decode_cost", tmp_path)
     assert [row["hidden"] for row in rows] == [0, 0.5, 0.9]

@@ -232,6 +232,8 @@ class _Stream:
 
 def _sessions(config: StreamConfig, table: Table, schema: Schema, seen: Survey) -> Sessions:
     """How the rows of a table fall into sessions."""
+    if schema.target is not None and schema.target.kind == "mask":
+        raise UserError("a stream of sessions has classes, labels or numbers; masks are learned with absentia train")
     if not config.one_table:
         return Sessions(np.zeros(len(seen.ids), dtype=np.int64), (table.name,), ((),))
     if config.by:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tests import scans, tiny
@@ -27,7 +28,9 @@ from tests.laws import (
 )
 from tests.poison import poison_tensors
 
+from absentia.config import StreamConfig
 from absentia.data.kinds.volume import VolumeDecoder
+from absentia.errors import UserError
 from absentia.evaluate.patterns import answer, answer_patterns
 from absentia.jobs import evaluate_run, train_run
 from absentia.layers.subsets import all_patterns
@@ -35,6 +38,7 @@ from absentia.learn.build import fitted_to
 from absentia.learn.prepare import Prepared, rows_of
 from absentia.learn.run import load_run
 from absentia.methods import METHODS, Method, Output
+from absentia.streams import learn_run
 
 DENSE = [name for name, method in METHODS.items() if method.dense]
 CLOSE = 1e-5
@@ -201,6 +205,14 @@ def test_other_methods_say_that_they_answer_no_masks(data: Prepared) -> None:
     for other in methods_that_do_not():
         with pytest.raises(ValueError, match=r"does not answer masks; these do: .*dropout"):
             scans.method_of(other, data)
+
+
+def test_a_stream_of_sessions_has_no_masks(tmp_path: Path) -> None:
+    table = tmp_path / "scans.parquet"
+    pq.write_table(scans.table(scans.rows()), table)
+    settings = StreamConfig(table=str(table), target="mask=mask", modality={"t1": "volume"}, method="dropout")
+    with pytest.raises(UserError, match="masks are learned with absentia train"):
+        learn_run(settings, tmp_path / "stream")
 
 
 def test_a_method_is_dense_by_saying_so() -> None:

@@ -234,3 +234,19 @@ def test_what_is_left_says_more_than_to_fill_in_what_is_absent(tmp_path: Path) -
         found[method] = {line["pattern"]: line["score"] for line in report["patterns"]}
     assert found["universal"]["other"] > found["ignore"]["other"] + 0.05
     assert found["universal"]["one"] > 0.8 and found["universal"]["one+other"] > 0.8
+
+
+def test_a_step_embeds_its_rows_once_and_sees_what_it_would_see_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = data_for()
+    batch, method = rows_with_something(data), made(data)
+    part = batch.restrict(torch.tensor([True, False, True, False]) | ~batch.presence[:, :1], data.names)
+    part = part.select(~part.empty, data.names)
+    rows = (part.index[:, None] == batch.index).any(dim=0)
+    whole = batch.select(rows, data.names)
+    seen = method.body.see(part, None, part.presence, method.body.laid(whole))  # type: ignore[arg-type]
+    torch.testing.assert_close(seen.scores, method.body.see(part, None, part.presence).scores, rtol=1e-5, atol=1e-5)
+    calls = []
+    backbone, before = method.body.backbone, method.body.backbone.segments
+    monkeypatch.setattr(backbone, "segments", lambda b: (calls.append(len(b)), before(b))[1])
+    method.losses(batch, stage(method, "answer"), torch.Generator().manual_seed(0))
+    assert calls == [len(batch)]

@@ -10,6 +10,7 @@ formulas are choices of ours, near M3AE (Liu et al., AAAI 2023), and each is an 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,15 +80,16 @@ class Universal(Method):
     def _complete_and_distil(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
         """The teacher sees what a row has and what is made of the rest, the student a part; weights are shared."""
         assert batch.target is not None
-        options = self.options
-        student = self._part_seen(batch, draw)
+        options, laid = self.options, self.body.laid(batch)
+        student = self._part_seen(batch, laid, draw)
         terms = self.body.task(student, batch.target)
         if not options.features and not options.scores:
             return terms
         if options.teacher == "copy":
-            teacher = self._part_seen(batch, draw)
+            teacher = self._part_seen(batch, laid, draw)
         else:
-            teacher = self.body.see(batch, self.body.complete(batch), torch.ones_like(batch.presence))
+            full = torch.ones_like(batch.presence)
+            teacher = self.body.see(batch, self.body.complete(batch), full, laid)  # type: ignore[arg-type]
         terms |= {f"teacher {name}": loss for name, loss in self.body.task(teacher, batch.target).items()}
         near = agreement if options.teacher == "copy" else feature_loss
         terms["features"] = options.features * near(student.features, teacher.features)
@@ -95,12 +97,12 @@ class Universal(Method):
         said = score_loss(student.scores, teacher.scores, kind=kind, temperature=options.temperature)
         return terms | {"scores": options.scores * said}
 
-    def _part_seen(self, batch: Batch, draw: torch.Generator) -> Seen:
+    def _part_seen(self, batch: Batch, laid: Any, draw: torch.Generator) -> Seen:
         """A random part of what rows have, as an answer would see it."""
         options, order = self.options, self._order
         kept = drop_modalities(batch.presence[:, order], draw, how=options.drop, rate=options.rate, keep=options.keep)
         part = batch.restrict(kept[:, np.argsort(order).tolist()], self.parts.names)
-        return self.body.see(part, self.body.filled(part), part.presence)
+        return self.body.see(part, self.body.filled(part), part.presence, laid)
 
     def begin_session(self, batches: Batches) -> None:
         """Sentences are read once, before the first step."""

@@ -15,7 +15,7 @@ from absentia.layers.heads import task_loss
 from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual, film
 from absentia.layers.scenarios import Scenario, scenario_named
 from absentia.methods.base import Parts
-from absentia.methods.universal_options import UniversalOptions
+from absentia.methods.universal_options import Generated, UniversalOptions
 from absentia.methods.universal_tokens import Seen
 from absentia.models.dense import DenseBackbone
 from absentia.models.dense_head import DenseHead
@@ -24,6 +24,7 @@ from absentia.models.imagination import Masks
 
 __all__ = ["Dense"]
 
+USUAL: Generated = "all"  # what is made for the scenario
 RATIO = 0.75  # of the patches that are hidden
 
 
@@ -48,8 +49,10 @@ class Dense(nn.Module):
         code = options.text_width if options.scenario == "text" else options.code
         self.scenario: Scenario = scenario_named(options.scenario, names=parts.names, width=code)
         residuals = [HyperResidual(channels=c, narrow=options.narrow) for c in self.backbone.levels]
-        self.residuals = nn.ModuleList(residuals if options.makes("residual") else [])
-        self.extra = HyperHead(channels=self.backbone.width, narrow=options.narrow) if options.makes("head") else None
+        self.residuals = nn.ModuleList(residuals if options.makes("residual", USUAL) else [])
+        self.extra = (
+            HyperHead(channels=self.backbone.width, narrow=options.narrow) if options.makes("head", USUAL) else None
+        )
         self.early = HyperNetwork(code=code, context=0, hidden=options.hidden, sizes=self._early_sizes())
         sizes = {"head": self.extra.size(parts.codec.target.size)} if self.extra else {}
         self.late = HyperNetwork(code=code, context=self.backbone.deep, hidden=options.hidden, sizes=sizes)
@@ -93,7 +96,10 @@ class Dense(nn.Module):
         """What stands in for what rows lack in an answer; None for the template."""
         return self.complete(batch) if self.options.fill == "reconstruction" else None
 
-    def see(self, batch: Batch, made: Tensor | None, scenario: Tensor) -> Seen:
+    def laid(self, batch: Batch) -> None:
+        """Nothing is made of voxels before they are seen together."""
+
+    def see(self, batch: Batch, made: Tensor | None, scenario: Tensor, laid: None = None) -> Seen:
         """Run rows with what stands in, as the model made for `scenario` bool (B, M)."""
         x = self.imagination.shown(batch, self.imagination.filling(batch).detach() if made is None else made)
         code = self.scenario(scenario)
@@ -134,6 +140,6 @@ class Dense(nn.Module):
 
     def _early_sizes(self) -> dict[str, int]:
         sizes = {f"residual{i}": cast(HyperResidual, made).size for i, made in enumerate(self.residuals)}
-        if self.options.makes("film"):
+        if self.options.makes("film", USUAL):
             sizes |= {f"film{i}": 2 * channels for i, channels in enumerate(self.backbone.levels)}
         return sizes

@@ -46,7 +46,8 @@ class UniversalOptions:
         scores: weight of the distance to the teacher's scores (PASSION: 0.5).
         temperature: of that distance (PASSION has 4, with which ours learned more slowly).
         generates: which parameters are made for the scenario: film (scales and shifts of layers), residual (a small
-            linear layer on the features), head (weights of the last layer), all of these, or none.
+            1x1 convolution on the features), head (weights of the last layer), all of these, or none; left out it is
+            film of tokens and all of voxels.
         scenario: how a scenario is embedded: composed (also for scenarios never trained, and many modalities), table,
             text (a sentence each, read by `encoder`), constant (the hyper-network does not know it; an ablation).
         encoder: folder or hub name of a CLIP text encoder, for text.
@@ -72,7 +73,7 @@ class UniversalOptions:
     features: float = 0.1
     scores: float = 0.5
     temperature: float = 1.0
-    generates: Generated = "all"
+    generates: Generated | None = None
     scenario: ScenarioName = "composed"
     encoder: str | None = None
     words: str = "A sample with {present} available; {absent} missing."
@@ -87,7 +88,7 @@ class UniversalOptions:
         one_of("template", self.template, FILLS)
         one_of("teacher", self.teacher, get_args(Teacher))
         one_of("distribution", self.distribution, [*LOOKS, "none"])
-        one_of("generates", self.generates, get_args(Generated))
+        one_of("generates", self.generates or "all", get_args(Generated))
         one_of("scenario", self.scenario, SCENARIOS)
         between("ratio", self.ratio or 0.0, 0, 1)
         for name in ("rate", "keep"):
@@ -100,9 +101,9 @@ class UniversalOptions:
             at_least(name, getattr(self, name), 1)
         self._check_text()
 
-    def makes(self, part: str) -> bool:
-        """Whether the hyper-network makes this part."""
-        return self.generates in (part, "all")
+    def makes(self, part: str, usual: Generated) -> bool:
+        """Whether the hyper-network makes this part; `usual` is what it makes where nothing was said."""
+        return (self.generates or usual) in (part, "all")
 
     def _check_text(self) -> None:
         if self.scenario == "text" and not self.encoder:

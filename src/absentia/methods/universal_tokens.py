@@ -20,13 +20,14 @@ from absentia.layers.naming import module_key
 from absentia.layers.packing import Packing, Segment
 from absentia.layers.scenarios import Scenario, scenario_named
 from absentia.methods.base import Parts
-from absentia.methods.universal_options import UniversalOptions
+from absentia.methods.universal_options import Generated, UniversalOptions
 from absentia.models.backbone import mean_of_tokens
 from absentia.models.imagination import Imagination, Masks
 from absentia.models.laid import lone_cls
 
 __all__ = ["Seen", "Tokens"]
 
+USUAL: Generated = "film"  # what is made for the scenario
 RATIO = 0.5  # of the tokens that are hidden
 
 
@@ -59,10 +60,12 @@ class Tokens(nn.Module):
             code=code,
             context=0,
             hidden=options.hidden,
-            sizes={"film": depth * 2 * width} if options.makes("film") else {},
+            sizes={"film": depth * 2 * width} if options.makes("film", USUAL) else {},
         )
-        self.residual = HyperResidual(channels=width, narrow=options.narrow) if options.makes("residual") else None
-        self.extra = HyperHead(channels=width, narrow=options.narrow) if options.makes("head") else None
+        self.residual = (
+            HyperResidual(channels=width, narrow=options.narrow) if options.makes("residual", USUAL) else None
+        )
+        self.extra = HyperHead(channels=width, narrow=options.narrow) if options.makes("head", USUAL) else None
         sizes = {"residual": self.residual.size} if self.residual else {}
         sizes |= {"head": self.extra.size(parts.codec.target.size)} if self.extra else {}
         self.late = HyperNetwork(code=code, context=width, hidden=options.hidden, sizes=sizes)
@@ -106,9 +109,18 @@ class Tokens(nn.Module):
         """What stands in for what rows lack in an answer; None for the template."""
         return self.complete(batch) if self.options.fill == "reconstruction" else None
 
-    def see(self, batch: Batch, made: Tensor | None, scenario: Tensor) -> Seen:
-        """Run rows with what stands in, as the model made for `scenario` bool (B, M)."""
-        here = self.backbone.segments(batch)
+    def laid(self, batch: Batch) -> dict[str, Segment]:
+        """What rows have as tokens, embedded once for all that is seen of it."""
+        return cast(dict[str, Segment], self.backbone.segments(batch))
+
+    def see(
+        self, batch: Batch, made: Tensor | None, scenario: Tensor, laid: Mapping[str, Segment] | None = None
+    ) -> Seen:
+        """Run rows with what stands in, as the model made for `scenario` bool (B, M).
+
+        laid: the tokens of these rows, or of the same rows when they had more.
+        """
+        here = self._shown(self.laid(batch) if laid is None else laid, batch.presence)
         parts = [*here.items(), *self._instead(batch.presence, made)]
         packing = self.backbone.transformer.pack([segment for _, segment in parts], len(batch))
         code = self.scenario(scenario)
@@ -120,6 +132,16 @@ class Tokens(nn.Module):
         alone = {name: mean_of_tokens(segment) for name, segment in here.items()}
         features, scores = self._read(fused, code, alone, batch.presence)
         return Seen(features, scores, alone, batch.presence)
+
+    def _shown(self, laid: Mapping[str, Segment], presence: Tensor) -> dict[str, Segment]:
+        """The tokens of what is shown alone."""
+        out = {}
+        for m, name in enumerate(self.names):
+            if name in laid and presence[:, m].any():
+                tokens, valid, rows = laid[name]
+                kept = presence[rows, m]
+                out[name] = laid[name] if kept.all() else Segment(tokens[kept], valid[kept], rows[kept])
+        return out
 
     def task(self, seen: Seen, target: Tensor) -> dict[str, Tensor]:
         """The task's loss, and that of each modality's own vote."""
