@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from tests import scans
 from tests.scans import BRAIN, NAMES, nifti
@@ -212,6 +213,17 @@ def test_rows_of_different_sizes_need_a_crop() -> None:
     portions = [part.tolist() for part in rows.portions(256)]
     assert [p for part in portions for p in part] == list(range(len(rows))), "all rows, in order"
     assert all(len({rows.batch(np.asarray([p])).space for p in part}) == 1 for part in portions) and len(portions) > 1
+
+
+def test_rows_without_a_mask_teach_nothing_and_are_counted() -> None:
+    made = scans.rows()
+    made[0] |= {"mask": None}
+    structs = [row | {"mask": {"bytes": row["mask"], "path": None}} for row in made]
+    whole = scans.table(made)
+    column = pa.array([row["mask"] for row in structs], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    for table in (whole, whole.set_column(whole.column_names.index("mask"), "mask", column)):
+        data = prepare(open_table(table), scans.schema(), plan=None, on_bad="error")
+        assert 0 not in dense(data).index and "1 rows have no target and were left out." in data.notes
 
 
 def test_a_mask_without_regions_of_its_own_takes_the_settings() -> None:

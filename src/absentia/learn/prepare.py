@@ -325,7 +325,7 @@ def _target_cells(chunk: pa.Table, schema: Schema, table: Table) -> list[Any]:
     if schema.target is None:
         return []
     if schema.target.kind == "mask":
-        return [None if None in cells else _marks(cells) for cells in _mask_cells(chunk, schema.target)]
+        return [_marks(cells) for cells in _mask_cells(chunk, schema.target)]
     column = schema.target.column
     cells: list[Any] = chunk.column(column).to_pylist()
     names = table.class_names.get(column)
@@ -339,9 +339,12 @@ def _mask_cells(chunk: pa.Table, target: Target) -> list[tuple[Any, ...]]:
     return list(zip(*(chunk.column(column).to_pylist() for column in target.columns), strict=True))
 
 
-def _marks(cells: Sequence[Any]) -> str:
-    """What tells masks from each other without keeping them."""
-    return " ".join(c if isinstance(c, str) else hashlib.sha256(repr(c).encode()).hexdigest() for c in cells)
+def _marks(cells: Sequence[Any]) -> str | None:
+    """What tells masks from each other without keeping them; None where a column has none."""
+    if any(c is None or (isinstance(c, dict) and set(c.values()) == {None}) for c in cells):
+        return None
+    contents = (c if isinstance(c, bytes) else repr(c).encode() for c in cells)
+    return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
 
 
 def _learnable(schema: Schema, presence: Bools, seen: Survey, known: Bools) -> tuple[Schema, Bools, list[str]]:
