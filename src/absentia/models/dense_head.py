@@ -17,14 +17,17 @@ __all__ = ["DenseHead"]
 
 
 class DenseHead(nn.Module):
-    """A convolution of one voxel, features (B, width, *space) to scores (B, K, *space), starting at the prior."""
+    """A convolution of one voxel, features (B, width, *space) to scores (B, K, *space).
+
+    Its bias starts at the prior, its weights do not start at 0: from there a rare region takes hundreds of steps to
+    be answered at all.
+    """
 
     def __init__(self, *, backbone: DenseBackbone, names: Sequence[str], codec: TargetCodec) -> None:
         super().__init__()
         self.names, self.codec = list(names), codec
         kind = nn.Conv3d if backbone.dims == 3 else nn.Conv2d
         self.scores = kind(backbone.width, codec.target.size, 1)
-        nn.init.zeros_(self.scores.weight)
         with torch.no_grad():
             cast(Tensor, self.scores.bias).copy_(prior_scores(codec))
 
