@@ -70,8 +70,8 @@ class HyperResidual(nn.Module):
         return self.channels * (self.channels + 1)
 
     def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
-        inner = mixed(self.narrow(x.movedim(1, -1)).movedim(-1, 1), numbers, self.channels)
-        return x + cast(Tensor, self.widen(inner.movedim(1, -1))).movedim(-1, 1)
+        inner = mixed(_through(self.narrow, x), numbers, self.channels)
+        return x + _through(self.widen, inner).view_as(x)
 
 
 class HyperHead(nn.Module):
@@ -91,14 +91,18 @@ class HyperHead(nn.Module):
 
     def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
         outputs = numbers.shape[1] // (self.channels + 1)
-        return mixed(self.narrow(x.movedim(1, -1)).movedim(-1, 1), numbers, outputs)
+        return mixed(_through(self.narrow, x), numbers, outputs).view(len(x), outputs, *x.shape[2:])
 
 
 def mixed(x: Tensor, numbers: Tensor, outputs: int) -> Tensor:
-    """(B, c, ...) to (B, outputs, ...) by each row's own weights and shift, in `numbers` (B, outputs (c + 1))."""
+    """(B, c, N) to (B, outputs, N) by each row's own weights and shift, in `numbers` (B, outputs (c + 1))."""
     own = numbers.view(len(x), outputs, x.shape[1] + 1)
-    flat = torch.baddbmm(own[..., -1:], own[..., :-1], x.flatten(2) if x.dim() > 2 else x[..., None])
-    return flat.view(len(x), outputs, *x.shape[2:])
+    return torch.baddbmm(own[..., -1:], own[..., :-1], x)
+
+
+def _through(layer: nn.Linear, x: Tensor) -> Tensor:
+    """(B, C, ...) to (B, c, N) by a 1x1 convolution without shifts; channels stay where they are."""
+    return layer.weight @ (x.flatten(2) if x.dim() > 2 else x[..., None])
 
 
 def _reader(size: int, hidden: int) -> nn.Sequential:
