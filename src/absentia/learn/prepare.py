@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from absentia.data.schema import Schema, Target
 from absentia.data.splits import SPLITS, assign_splits
 from absentia.data.table import Table
 from absentia.data.target import TargetCodec, is_known
+from absentia.data.target_cells import mask_cells, target_cells
 from absentia.errors import UserError
 from absentia.learn.pretrained import Pretrained
 from absentia.models.encoders.pretrained import FrozenEncoder, PretrainedEncoder
@@ -145,7 +145,7 @@ def survey(table: Table, schema: Schema) -> Survey:
         ids += entity_ids(chunk, schema.id, schema.columns)
         presence.append(natural_presence(chunk, schema))
         words += chunk.column(schema.split).to_pylist() if schema.split else []
-        target += _target_cells(chunk, schema, table)
+        target += target_cells(chunk, schema.target, table) if schema.target else []
     split = assign_splits(words if schema.split else None, ids, schema.split or "split")
     return Survey(ids=ids, presence=np.concatenate(presence), split=split, target=target)
 
@@ -274,7 +274,7 @@ def _fit(
 def _codec(table: Table, target: Target, index: npt.NDArray[np.int64], seen: Survey) -> TargetCodec:
     if target.kind != "mask":
         return TargetCodec.fit(target, [seen.target[i] for i in index])
-    cells = (_mask_cells(table.take(index[i : i + 1]), target)[0] for i in range(len(index)))
+    cells = (mask_cells(table.take(index[i : i + 1]), target)[0] for i in range(len(index)))
     return TargetCodec.fit(target, cells, table.root)
 
 
@@ -319,32 +319,6 @@ def _read(rows: Rows, on_bad: OnBad, split: str, advance: Advance) -> Rows:
         advance(split, done, len(rows))
 
     return rows.read(on_bad, heard)
-
-
-def _target_cells(chunk: pa.Table, schema: Schema, table: Table) -> list[Any]:
-    if schema.target is None:
-        return []
-    if schema.target.kind == "mask":
-        return [_marks(cells) for cells in _mask_cells(chunk, schema.target)]
-    column = schema.target.column
-    cells: list[Any] = chunk.column(column).to_pylist()
-    names = table.class_names.get(column)
-    if not names:
-        return cells
-    return [None if c is None or c < 0 else names[c] for c in cells]
-
-
-def _mask_cells(chunk: pa.Table, target: Target) -> list[tuple[Any, ...]]:
-    """Of each row the cells of a mask, one per column."""
-    return list(zip(*(chunk.column(column).to_pylist() for column in target.columns), strict=True))
-
-
-def _marks(cells: Sequence[Any]) -> str | None:
-    """What tells masks from each other without keeping them; None where a column has none."""
-    if any(c is None or (isinstance(c, dict) and set(c.values()) == {None}) for c in cells):
-        return None
-    contents = (c if isinstance(c, bytes) else repr(c).encode() for c in cells)
-    return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
 
 
 def _learnable(schema: Schema, presence: Bools, seen: Survey, known: Bools) -> tuple[Schema, Bools, list[str]]:

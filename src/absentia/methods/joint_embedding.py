@@ -23,17 +23,17 @@ from torch import Tensor, nn
 from absentia.data.batch import Batch
 from absentia.data.schema import pattern_name
 from absentia.layers.classifier import Classifier
-from absentia.layers.gathered import processes
 from absentia.layers.gaussian_predictor import GaussianPredictor
 from absentia.layers.guard import SAYS, Guard
 from absentia.layers.heads import row_losses, task_loss
 from absentia.layers.in_parts import in_parts
 from absentia.layers.naming import module_key
 from absentia.layers.nearest_predictor import NearestPredictor
-from absentia.layers.predictors import Predicted, Predictor, Scales, combined
+from absentia.layers.predictors import Predicted, Predictor, Scales
 from absentia.layers.subsets import random_subsets
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
-from absentia.methods.joint_embedding_objectives import Pair, gathered_pair, moment_distance, pair_loss
+from absentia.methods.joint_embedding_guesses import Embeddings, Guessed, directed_pairs, of_shown, together
+from absentia.methods.joint_embedding_objectives import gathered_pair, moment_distance, pair_loss
 from absentia.methods.joint_embedding_options import JointEmbeddingOptions
 from absentia.models.encoders.pretrained import TunedEmbedder
 from absentia.models.tuning import still, tune
@@ -42,8 +42,6 @@ from absentia.models.unimodal import Encoded, Unimodal
 __all__ = ["JointEmbedding"]
 
 KEEP = 0.25  # share of the rows of a step that keep all they have
-Embeddings = dict[str, Tensor]
-Guessed = dict[tuple[str, str], Predicted]  # by source and target
 
 
 class JointEmbedding(Method):
@@ -244,7 +242,7 @@ class JointEmbedding(Method):
         if not bool(self.predicting) or self.options.predictor == "none" or len(self.parts.names) < 2:
             return {}
         if self._learns_to_predict:
-            return self._together(batch.presence, self._predicted(encoded))
+            return together(batch.presence, self._predicted(encoded), self.parts.names)
         made = self._counted(*self._stacked(own, batch.presence))
         return {name: made[:, m] for m, name in enumerate(self.parts.names)}
 
@@ -268,22 +266,6 @@ class JointEmbedding(Method):
         """From standard deviations to the scale of embeddings."""
         return {(s, t): Predicted(self.scales(t, one.mean), one.log_variance) for (s, t), one in made.items()}
 
-    def _together(self, presence: Tensor, predicted: Guessed) -> Embeddings:
-        """What all present sources say of each modality, weighted by how sure they are."""
-        out = {}
-        for target in self.parts.names:
-            means, spreads, there = [], [], []
-            for (source, other), made in predicted.items():
-                if other == target:
-                    rows = presence[:, self.parts.names.index(source)]
-                    place = rows.nonzero()[:, 0]
-                    means.append(made.mean.new_zeros(len(rows), self.width).index_copy(0, place, made.mean))
-                    spreads.append(made.log_variance.new_zeros(len(rows)).index_copy(0, place, made.log_variance))
-                    there.append(rows)
-            if means:
-                out[target] = combined(torch.stack(means), torch.stack(spreads), torch.stack(there))
-        return out
-
     def _prediction_losses(
         self, batch: Batch, own: Embeddings, made: Guessed, draw: torch.Generator
     ) -> dict[str, Tensor]:
@@ -294,39 +276,21 @@ class JointEmbedding(Method):
         predicted = self._scaled(made)
         options = self.options
         out: dict[str, Tensor] = {}
-        pairs = [gathered_pair(pair, options) for pair in self._pairs(batch.presence, predicted, own)]
+        names, nothing = self.parts.names, self.prior.new_zeros(0, self.width)
+        pairs = [
+            gathered_pair(pair, options) for pair in directed_pairs(batch.presence, predicted, own, names, nothing)
+        ]
         if terms := [pair_loss(pair, options) for pair in pairs if bool(pair.of_made.any())]:
             out["predict"] = options.predict * torch.stack(terms).mean()
         if options.moments and pairs:
             out["moments"] = options.moments * torch.stack([moment_distance(pair) for pair in pairs]).mean()
         shown = random_subsets(batch.presence, KEEP, draw)
-        guesses = self._together(shown, _of_shown(predicted, batch.presence, shown, self.parts.names))
+        guesses = together(shown, of_shown(predicted, batch.presence, shown, names), names)
         part = {
-            n: rows[shown[batch.presence[:, m], m]]
-            for m, n in enumerate(self.parts.names)
-            if (rows := own.get(n)) is not None
+            n: rows[shown[batch.presence[:, m], m]] for m, n in enumerate(names) if (rows := own.get(n)) is not None
         }
         scores = self._fused(self._scores(part), shown, guesses, ~shown)
         return out | {"labels": options.labels * self._task(scores, batch.target)}
-
-    def _pairs(self, presence: Tensor, predicted: Guessed, own: Embeddings) -> Iterator[Pair]:
-        """Guess and truth of every directed pair, on rows that have both, and on all rows of either.
-
-        Of several processes each has all pairs, in the same order, also those of which it has no rows.
-        """
-        nothing = self.prior.new_zeros(0, self.width)
-        for source, target in permutations(sorted(self.parts.names), 2):
-            made, true = predicted.get((source, target)), own.get(target)
-            if processes() == 1 and (made is None or true is None):
-                continue
-            s, t = self.parts.names.index(source), self.parts.names.index(target)
-            both = presence[:, s] & presence[:, t]
-            yield Pair(
-                made or Predicted(nothing, nothing[:, 0]),
-                nothing if true is None else true,
-                both[presence[:, s]],
-                both[presence[:, t]],
-            )
 
     # Held-out rows
 
@@ -422,12 +386,3 @@ class JointEmbedding(Method):
             if name in own:
                 out[presence[:, m], m] = own[name].to(out.dtype)
         return out, presence
-
-
-def _of_shown(predicted: Guessed, presence: Tensor, shown: Tensor, names: Sequence[str]) -> Guessed:
-    """Only what sources that are shown say."""
-    out: Guessed = {}
-    for (source, target), made in predicted.items():
-        rows = shown[presence[:, names.index(source)], names.index(source)]
-        out[source, target] = Predicted(made.mean[rows], made.log_variance[rows])
-    return out

@@ -115,7 +115,7 @@ def test_only_tabular_groups_columns(kind: type[Kind]) -> None:
         (Tabular, {"columns": ("a", "b", "a")}, "names column 'a' twice"),
         (Image, {"encoder": 3}, "encoder 3: give a hub name or a folder"),
         (Image, {"encoder": ""}, "give a hub name or a folder"),
-        (Text, {"tune": "yes"}, "tune 'yes': must be true or false"),
+        (Text, {"tune": "yes"}, "tune 'yes': must be true, false, biases, lora, lora:RANK or full"),
         (Image, {"size": 4}, "image size 4: must be a whole number, at least 8"),
         (Image, {"size": "64"}, "image size '64'"),
         (Image, {"size": (32, 32, 3)}, "one length, or height and width"),
