@@ -17,6 +17,7 @@ from absentia.layers.guard import SAYS, Guard
 from absentia.layers.predictors import Predicted
 from absentia.learn.session import rows_to_close
 from absentia.methods.joint_embedding import JointEmbedding
+from absentia.methods.joint_embedding_guesses import directed_pairs
 from absentia.methods.joint_embedding_objectives import Pair, pair_loss
 from absentia.methods.joint_embedding_options import JointEmbeddingOptions
 from absentia.models.encoders.pretrained import PretrainedEncoder
@@ -76,7 +77,8 @@ def test_gradients_flow_to_the_target_only_where_the_option_says_so(flows: str, 
     encoded = made._encoded(batch, listen=True)
     own = {name: one.rows.detach().requires_grad_() for name, one in encoded.items()}
     found = []
-    for pair in made._pairs(batch.presence, made._predicted(encoded), own):
+    nothing = torch.zeros(0, made.width)
+    for pair in directed_pairs(batch.presence, made._predicted(encoded), own, made.parts.names, nothing):
         found.append(pair_loss(pair, made.options))
     torch.stack(found).sum().backward()  # type: ignore[no-untyped-call]
     assert any(x.grad is not None and bool(x.grad.any()) for x in own.values()) is expected
