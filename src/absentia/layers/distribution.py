@@ -170,8 +170,12 @@ class Distribution(nn.Module):
         """The mean distance over all that could be judged; real features are taken note of first.
 
         made, real: (B, M, P, F), of P places of each row; real ones count where available (B, M), made ones elsewhere.
+        In float32 whatever autocast says: moving means of halves would stand still.
         """
-        there = available.movedim(1, 0)
+        with torch.autocast(made.device.type, enabled=False):
+            return self._judged(made, real, available.movedim(1, 0), draw)
+
+    def _judged(self, made: Tensor, real: Tensor, there: Tensor, draw: torch.Generator) -> Tensor:
         real = real.detach()
         terms: list[Tensor] = []
         for m in self._sorted:
