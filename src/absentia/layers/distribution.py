@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from absentia.layers.naming import module_key
+from absentia.layers.naming import module_key, places_by_name
 
 __all__ = ["LOOKS", "Adversary", "Distribution", "Judge", "Look", "Moments", "Sliced", "unseen_pairs"]
 
@@ -178,11 +178,12 @@ class Distribution(nn.Module):
     def _judged(self, made: Tensor, real: Tensor, there: Tensor, draw: torch.Generator) -> Tensor:
         real = real.detach()
         terms: list[Tensor] = []
-        for m in self._sorted:
+        order = places_by_name(self.names)
+        for m in order:
             judge = cast(Judge, self.alone[module_key(self.names[m])])
             judge.see(real[there[m], m].flatten(0, 1))
             terms.append(judge(made[~there[m], m].flatten(0, 1), draw))
-            terms += [self._beside(m, n, made, real, there, draw) for n in self._sorted if n != m and self.beside]
+            terms += [self._beside(m, n, made, real, there, draw) for n in order if n != m and self.beside]
         return torch.stack(terms).sum() / max(1, len(terms))
 
     def _beside(self, m: int, n: int, made: Tensor, real: Tensor, there: Tensor, draw: torch.Generator) -> Tensor:
@@ -190,10 +191,6 @@ class Distribution(nn.Module):
         both, only = there[m] & there[n], ~there[m] & there[n]
         judge.see(torch.cat([real[both, m], real[both, n]], dim=-1).flatten(0, 1))
         return cast(Tensor, judge(torch.cat([made[only, m], real[only, n]], dim=-1).flatten(0, 1), draw))
-
-    @property
-    def _sorted(self) -> list[int]:
-        return sorted(range(len(self.names)), key=lambda m: self.names[m])
 
 
 def unseen_pairs(presence: Any, names: Sequence[str]) -> list[tuple[str, str]]:

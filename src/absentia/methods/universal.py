@@ -22,11 +22,13 @@ from absentia.errors import UserError
 from absentia.layers.distillation import agreement, feature_loss, score_loss
 from absentia.layers.distribution import unseen_pairs
 from absentia.layers.masking import drop_modalities
+from absentia.layers.naming import places_by_name, places_in_order
 from absentia.layers.scenarios import Read
 from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
+from absentia.methods.universal_body import Seen
 from absentia.methods.universal_dense import Dense
 from absentia.methods.universal_options import UniversalOptions
-from absentia.methods.universal_tokens import Seen, Tokens
+from absentia.methods.universal_tokens import Tokens
 from absentia.models.encoders.sentences import sentence_vectors
 
 __all__ = ["Universal"]
@@ -99,9 +101,9 @@ class Universal(Method):
 
     def _part_seen(self, batch: Batch, laid: Any, draw: torch.Generator) -> Seen:
         """A random part of what rows have, as an answer would see it."""
-        options, order = self.options, self._order
+        options, order = self.options, places_by_name(self.parts.names)
         kept = drop_modalities(batch.presence[:, order], draw, how=options.drop, rate=options.rate, keep=options.keep)
-        part = batch.restrict(kept[:, np.argsort(order).tolist()], self.parts.names)
+        part = batch.restrict(kept[:, places_in_order(self.parts.names)], self.parts.names)
         return self.body.see(part, self.body.filled(part), part.presence, laid)
 
     def begin_session(self, batches: Batches) -> None:
@@ -147,8 +149,3 @@ class Universal(Method):
 
     def _answering(self) -> Iterator[nn.Parameter]:
         return self.body.answering()
-
-    @property
-    def _order(self) -> list[int]:
-        """The modalities in the order of their names, in which everything is drawn."""
-        return sorted(range(len(self.parts.names)), key=lambda m: self.parts.names[m])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
-from absentia.layers.distribution import Look
 from absentia.layers.heads import task_loss
 from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual, film
 from absentia.layers.scenarios import Scenario, scenario_named
 from absentia.methods.base import Parts
+from absentia.methods.universal_body import Body, Seen
 from absentia.methods.universal_options import Generated, UniversalOptions
-from absentia.methods.universal_tokens import Seen
 from absentia.models.dense import DenseBackbone
 from absentia.models.dense_head import DenseHead
 from absentia.models.dense_imagination import DenseImagination
@@ -25,63 +24,40 @@ from absentia.models.imagination import Masks
 __all__ = ["Dense"]
 
 USUAL: Generated = "all"  # what is made for the scenario
-RATIO = 0.75  # of the patches that are hidden
 
 
-class Dense(nn.Module):
-    """The imagination of stage 1, and the model of stage 2 that takes its weights up and is made for each scenario."""
+class Dense(Body):
+    """A dense network, read by what each scenario makes."""
+
+    ratio = 0.75  # of the patches
+    imagination: DenseImagination
+    backbone: DenseBackbone
 
     def __init__(self, *, parts: Parts, options: UniversalOptions) -> None:
-        super().__init__()
-        self.names, self.options, self.codec = list(parts.names), options, parts.codec
-        look: Look | None = None if options.distribution == "none" else options.distribution
+        super().__init__(parts=parts, options=options)
         space = next(iter(parts.blanks.values()))["voxels"].shape[2:]
         self.imagination = DenseImagination(
             backbone=parts.backbone(),
             names=parts.names,
             space=space,
             fill=options.template,
-            look=look,
+            look=self.look,
             joint=options.joint,
         )
-        self.backbone: DenseBackbone = parts.backbone(1)
+        self.backbone = parts.backbone(1)
         self.head = cast(DenseHead, parts.head(self.backbone))
-        code = options.text_width if options.scenario == "text" else options.code
-        self.scenario: Scenario = scenario_named(options.scenario, names=parts.names, width=code)
+        self.scenario: Scenario = scenario_named(options.scenario, names=parts.names, width=self.code)
         residuals = [HyperResidual(channels=c, narrow=options.narrow) for c in self.backbone.levels]
         self.residuals = nn.ModuleList(residuals if options.makes("residual", USUAL) else [])
         self.extra = (
             HyperHead(channels=self.backbone.width, narrow=options.narrow) if options.makes("head", USUAL) else None
         )
-        self.early = HyperNetwork(code=code, context=0, hidden=options.hidden, sizes=self._early_sizes())
+        self.early = HyperNetwork(code=self.code, context=0, hidden=options.hidden, sizes=self._early_sizes())
         sizes = {"head": self.extra.size(parts.codec.target.size)} if self.extra else {}
-        self.late = HyperNetwork(code=code, context=self.backbone.deep, hidden=options.hidden, sizes=sizes)
+        self.late = HyperNetwork(code=self.code, context=self.backbone.deep, hidden=options.hidden, sizes=sizes)
 
-    # Stage 1
-
-    def imagine(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
-        """The losses of masked autoencoding."""
-        ratio = RATIO if self.options.ratio is None else self.options.ratio
-        masks = Masks(ratio=ratio, drop=self.options.drop, rate=self.options.rate)
-        terms = self.imagination.losses(batch, masks, self.options.patch, draw)
-        if "distribution" in terms:
-            terms["distribution"] = self.options.approximate * terms["distribution"]
-        return terms
-
-    def imagining(self) -> Iterator[nn.Parameter]:
-        """What stage 1 learns."""
-        return self.imagination.parameters()
-
-    # Stage 2
-
-    def take_up(self) -> None:
-        """Begin with the weights that stage 1 left; its last layer stays behind."""
-        self.backbone.load_state_dict(self.imagination.backbone.state_dict())
-
-    def answering(self) -> Iterator[nn.Parameter]:
-        """What stage 2 learns; the template stands still, as in M3AE."""
-        mine = {id(p) for p in self.imagination.parameters()}
-        return (p for p in self.parameters() if id(p) not in mine)
+    def hidden_losses(self, batch: Batch, masks: Masks, draw: torch.Generator) -> dict[str, Tensor]:
+        return self.imagination.losses(batch, masks, self.options.patch, draw)
 
     def complete(self, batch: Batch) -> Tensor:
         """(B, channels, *space): what rows lack as it is said from what they have."""
@@ -91,10 +67,6 @@ class Dense(nn.Module):
         if len(some):
             out[lacking] = self.imagination.imagined(some).float()
         return out
-
-    def filled(self, batch: Batch) -> Tensor | None:
-        """What stands in for what rows lack in an answer; None for the template."""
-        return self.complete(batch) if self.options.fill == "reconstruction" else None
 
     def laid(self, batch: Batch) -> None:
         """Nothing is made of voxels before they are seen together."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -13,51 +12,43 @@ from torch import Tensor, nn
 
 from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
-from absentia.layers.distribution import Look
 from absentia.layers.heads import Head, task_loss
 from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual
 from absentia.layers.naming import module_key
 from absentia.layers.packing import Packing, Segment
 from absentia.layers.scenarios import Scenario, scenario_named
 from absentia.methods.base import Parts
+from absentia.methods.universal_body import Body, Seen
 from absentia.methods.universal_options import Generated, UniversalOptions
-from absentia.models.backbone import mean_of_tokens
+from absentia.models.backbone import FusedBackbone, mean_of_tokens
 from absentia.models.imagination import Imagination, Masks
 from absentia.models.laid import lone_cls
 
-__all__ = ["Seen", "Tokens"]
+__all__ = ["Tokens"]
 
 USUAL: Generated = "film"  # what is made for the scenario
-RATIO = 0.5  # of the tokens that are hidden
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What became of rows: features (B, ...) and scores (B, K, ...), and of tokens what each modality says alone."""
+class Tokens(Body):
+    """A fused transformer, read by what each scenario makes."""
 
-    features: Tensor
-    scores: Tensor
-    alone: Mapping[str, Tensor]
-    presence: Tensor
-
-
-class Tokens(nn.Module):
-    """The imagination of stage 1, and the model of stage 2 that takes its weights up and is made for each scenario."""
+    ratio = 0.5  # of the tokens
+    imagination: Imagination
+    backbone: FusedBackbone
 
     def __init__(self, *, parts: Parts, options: UniversalOptions) -> None:
-        super().__init__()
-        self.names, self.options, self.codec = list(parts.names), options, parts.codec
-        look: Look | None = None if options.distribution == "none" else options.distribution
-        self.imagination = Imagination(backbone=parts.backbone(), names=parts.names, look=look, joint=options.joint)
+        super().__init__(parts=parts, options=options)
+        self.imagination = Imagination(
+            backbone=parts.backbone(), names=parts.names, look=self.look, joint=options.joint
+        )
         self.backbone = parts.backbone(1)
         width = self.backbone.width
         self.voices = nn.ModuleDict({module_key(name): nn.Linear(width, width) for name in sorted(parts.names)})
         self.head = Head(width=width, names=parts.names, codec=parts.codec, dropout=parts.dropout)
-        code = options.text_width if options.scenario == "text" else options.code
-        self.scenario: Scenario = scenario_named(options.scenario, names=parts.names, width=code)
+        self.scenario: Scenario = scenario_named(options.scenario, names=parts.names, width=self.code)
         depth = len(self.backbone.transformer.blocks)
         self.early = HyperNetwork(
-            code=code,
+            code=self.code,
             context=0,
             hidden=options.hidden,
             sizes={"film": depth * 2 * width} if options.makes("film", USUAL) else {},
@@ -68,33 +59,10 @@ class Tokens(nn.Module):
         self.extra = HyperHead(channels=width, narrow=options.narrow) if options.makes("head", USUAL) else None
         sizes = {"residual": self.residual.size} if self.residual else {}
         sizes |= {"head": self.extra.size(parts.codec.target.size)} if self.extra else {}
-        self.late = HyperNetwork(code=code, context=width, hidden=options.hidden, sizes=sizes)
+        self.late = HyperNetwork(code=self.code, context=width, hidden=options.hidden, sizes=sizes)
 
-    # Stage 1
-
-    def imagine(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
-        """The losses of masked autoencoding."""
-        ratio = RATIO if self.options.ratio is None else self.options.ratio
-        masks = Masks(ratio=ratio, drop=self.options.drop, rate=self.options.rate)
-        terms = self.imagination.losses(batch, masks, draw)
-        if "distribution" in terms:
-            terms["distribution"] = self.options.approximate * terms["distribution"]
-        return terms
-
-    def imagining(self) -> Iterator[nn.Parameter]:
-        """What stage 1 learns."""
-        return self.imagination.parameters()
-
-    # Stage 2
-
-    def take_up(self) -> None:
-        """Begin with the weights that stage 1 left."""
-        self.backbone.load_state_dict(self.imagination.backbone.state_dict())
-
-    def answering(self) -> Iterator[nn.Parameter]:
-        """What stage 2 learns."""
-        mine = {id(p) for p in self.imagination.parameters()}
-        return (p for p in self.parameters() if id(p) not in mine)
+    def hidden_losses(self, batch: Batch, masks: Masks, draw: torch.Generator) -> dict[str, Tensor]:
+        return self.imagination.losses(batch, masks, draw)
 
     def complete(self, batch: Batch) -> Tensor:
         """(B, M, D): summaries of what rows lack, by the others; worth nothing where a row has a modality."""
@@ -105,13 +73,9 @@ class Tokens(nn.Module):
             out[lacking] = self.imagination.imagined(some)
         return out
 
-    def filled(self, batch: Batch) -> Tensor | None:
-        """What stands in for what rows lack in an answer; None for the template."""
-        return self.complete(batch) if self.options.fill == "reconstruction" else None
-
     def laid(self, batch: Batch) -> dict[str, Segment]:
         """What rows have as tokens, embedded once for all that is seen of it."""
-        return cast(dict[str, Segment], self.backbone.segments(batch))
+        return self.backbone.segments(batch)
 
     def see(
         self, batch: Batch, made: Tensor | None, scenario: Tensor, laid: Mapping[str, Segment] | None = None

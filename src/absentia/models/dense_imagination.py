@@ -18,6 +18,7 @@ from absentia.data.batch import Batch
 from absentia.layers.distribution import Distribution, Look
 from absentia.layers.masked_losses import present_only, reconstruction_loss
 from absentia.layers.masking import drop_modalities, grid_of, keep_patches, over_patches
+from absentia.layers.naming import places_by_name, places_in_order
 from absentia.layers.template import Fill, Template
 from absentia.models.dense import DenseBackbone, aligned
 from absentia.models.imagination import Masks
@@ -58,9 +59,10 @@ class DenseImagination(nn.Module):
     def losses(self, batch: Batch, masks: Masks, patch: int, draw: torch.Generator) -> dict[str, Tensor]:
         """Per question its mean error: all voxels that rows have, how those they lack are spread, and roughness."""
         x, have = self.voxels(batch)
-        shown = drop_modalities(have[:, self._sorted], draw, how=masks.drop, rate=masks.rate)
+        order, back = places_by_name(self.names), places_in_order(self.names)
+        shown = drop_modalities(have[:, order], draw, how=masks.drop, rate=masks.rate)
         patches = math.prod(grid_of(batch.space, patch))
-        kept = keep_patches(have[:, self._sorted], shown, patches, masks.ratio, draw)[:, self._unsorted]
+        kept = keep_patches(have[:, order], shown, patches, masks.ratio, draw)[:, back]
         seen = self.by_channel(over_patches(kept, batch.space, patch))
         said = self._said(torch.where(seen, x, self.filling(batch)))
         one, real = said[:, :, None], x[:, :, None]  # every channel on its own, for contrasts may have several
@@ -125,13 +127,3 @@ class DenseImagination(nn.Module):
         out = x.flatten(2 + dims).flatten(2, 1 + dims)
         short = SIDE**dims - out.shape[3]
         return nn.functional.pad(out, (0, short)) if short else out
-
-    @property
-    def _sorted(self) -> list[int]:
-        """The modalities in the order of their names, in which everything is drawn."""
-        return sorted(range(len(self.names)), key=lambda m: self.names[m])
-
-    @property
-    def _unsorted(self) -> list[int]:
-        order = self._sorted
-        return [order.index(m) for m in range(len(self.names))]

@@ -20,7 +20,7 @@ from absentia.layers.distribution import Distribution, Look, Moments
 from absentia.layers.hiding import hidden_tokens
 from absentia.layers.masked_losses import present_only
 from absentia.layers.masking import Drop, drop_modalities
-from absentia.layers.naming import module_key
+from absentia.layers.naming import module_key, places_by_name, places_in_order
 from absentia.models.backbone import FusedBackbone
 from absentia.models.encoders.base import Embedder
 from absentia.models.fused import FusedOutput, Segment
@@ -65,7 +65,8 @@ class Imagination(nn.Module):
     def losses(self, batch: Batch, masks: Masks, draw: torch.Generator) -> dict[str, Tensor]:
         """Per question its mean error: hidden tokens, all tokens by the summary, the summary, and how it is spread."""
         have = batch.presence
-        shown = drop_modalities(have[:, self._sorted], draw, how=masks.drop, rate=masks.rate)[:, self._unsorted]
+        shown = drop_modalities(have[:, places_by_name(self.names)], draw, how=masks.drop, rate=masks.rate)
+        shown = shown[:, places_in_order(self.names)]
         part = batch.restrict(shown, self.names)
         hidden, segments = self._veiled(part, masks.ratio, draw)
         output = self._run(segments, shown, whole=True)
@@ -135,7 +136,7 @@ class Imagination(nn.Module):
         lonely = part.presence.sum(dim=1) < 2
         hidden: dict[str, Tensor] = {}
         segments: dict[str, Segment] = {}
-        for m in self._sorted:
+        for m in places_by_name(self.names):
             name = self.names[m]
             if name not in part.inputs:
                 continue
@@ -164,7 +165,7 @@ class Imagination(nn.Module):
     def _gist(self, batch: Batch, said: Tensor) -> Tensor:
         """All tokens of what a row has by their summary alone, the mean over modalities."""
         terms = [said.sum() * 0]
-        for m in self._sorted:
+        for m in places_by_name(self.names):
             name, puzzle = self.names[m], self._puzzle(self.names[m])
             if name in batch.inputs and puzzle is not None:
                 inputs, embedder = batch.inputs[name], cast(Embedder, self.backbone.embedder(name))
@@ -194,16 +195,6 @@ class Imagination(nn.Module):
 
     def _asked(self, name: str) -> Puzzle:
         return cast(Puzzle, self.puzzles[module_key(name)])
-
-    @property
-    def _sorted(self) -> list[int]:
-        """The modalities in the order of their names, in which everything is drawn."""
-        return sorted(range(len(self.names)), key=lambda m: self.names[m])
-
-    @property
-    def _unsorted(self) -> list[int]:
-        order = self._sorted
-        return [order.index(m) for m in range(len(self.names))]
 
 
 def _speaker(width: int) -> nn.Sequential:

@@ -1,0 +1,80 @@
+"""What the universal model is on tokens and on voxels alike: two networks, and the second takes the first one up."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from absentia.data.batch import Batch
+from absentia.layers.distribution import Look
+from absentia.methods.base import Parts
+from absentia.methods.universal_options import UniversalOptions
+from absentia.models.imagination import Masks
+
+__all__ = ["Body", "Seen"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of rows: features (B, ...) and scores (B, K, ...), and of tokens what each modality says alone."""
+
+    features: Tensor
+    scores: Tensor
+    alone: Mapping[str, Tensor]
+    presence: Tensor
+
+
+class Body(nn.Module, ABC):
+    """The imagination of stage 1, and the model of stage 2 that takes its weights up and is made for each scenario.
+
+    ratio: of what is hidden in stage 1 unless the options say.  code: width of what a scenario becomes.
+    """
+
+    ratio: ClassVar[float]
+    imagination: nn.Module
+    backbone: nn.Module
+
+    def __init__(self, *, parts: Parts, options: UniversalOptions) -> None:
+        super().__init__()
+        self.names, self.options, self.codec = list(parts.names), options, parts.codec
+        self.look: Look | None = None if options.distribution == "none" else options.distribution
+        self.code = options.text_width if options.scenario == "text" else options.code
+
+    def imagine(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
+        """The losses of masked autoencoding, stage 1."""
+        options = self.options
+        ratio = self.ratio if options.ratio is None else options.ratio
+        terms = self.hidden_losses(batch, Masks(ratio=ratio, drop=options.drop, rate=options.rate), draw)
+        if "distribution" in terms:
+            terms["distribution"] = options.approximate * terms["distribution"]
+        return terms
+
+    @abstractmethod
+    def hidden_losses(self, batch: Batch, masks: Masks, draw: torch.Generator) -> dict[str, Tensor]:
+        """What the imagination says of hidden parts, against what they are."""
+
+    def imagining(self) -> Iterator[nn.Parameter]:
+        """What stage 1 learns."""
+        return self.imagination.parameters()
+
+    def answering(self) -> Iterator[nn.Parameter]:
+        """What stage 2 learns; the imagination stands still, its template too, as in M3AE."""
+        mine = {id(p) for p in self.imagination.parameters()}
+        return (p for p in self.parameters() if id(p) not in mine)
+
+    def take_up(self) -> None:
+        """Begin stage 2 with the weights that stage 1 left; its last layer stays behind."""
+        self.backbone.load_state_dict(self.imagination.get_submodule("backbone").state_dict())
+
+    @abstractmethod
+    def complete(self, batch: Batch) -> Tensor:
+        """What rows lack, as it is imagined from what they have."""
+
+    def filled(self, batch: Batch) -> Tensor | None:
+        """What stands in for what rows lack in an answer; None for the template."""
+        return self.complete(batch) if self.options.fill == "reconstruction" else None
