@@ -218,17 +218,7 @@ class Laws:
     def test_a_mixed_training_step_equals_its_patterns_one_by_one(self, name: str) -> None:
         """Where nothing is drawn the loss of a step is the mean over its rows, whatever their patterns."""
         data = data_for()
-        method, batch = tiny.method_of(name, data), rows_with_something(data)
-        for rows in (batch, one_each(batch, data.names)):
-            for stage, wanted in stage_batches(method, data, rows):
-                loss, whole = losses_and_gradients(method, wanted, stage, draw=3)
-                if not torch.equal(loss, losses_and_gradients(method, wanted, stage, draw=4)[0]):
-                    continue
-                parts = [losses_and_gradients(method, part, stage) for _, part in by_pattern(wanted, data.names)]
-                shares = [len(part) / len(wanted) for _, part in by_pattern(wanted, data.names)]
-                expected = torch.stack([x * share for (x, _), share in zip(parts, shares, strict=True)]).sum(dim=0)
-                torch.testing.assert_close(loss, expected, rtol=CLOSE, atol=CLOSE)
-                assert_near(whole, total([grads for _, grads in parts], shares))
+        assert_steps_are_their_patterns(tiny.method_of(name, data), data)
 
     def test_gradients_reach_only_what_the_patterns_of_a_batch_use(self, name: str) -> None:
         """An absent modality may contribute its [CLS], never what embeds inputs."""
@@ -626,6 +616,21 @@ def _same_output(left: Output, right: Output) -> bool:
 def assert_close(part: Output, whole: Output, rows: Tensor) -> None:
     torch.testing.assert_close(part.scores, whole.scores[rows], rtol=CLOSE, atol=CLOSE)
     torch.testing.assert_close(part.uncertainty, whole.uncertainty[rows], rtol=CLOSE, atol=CLOSE)
+
+
+def assert_steps_are_their_patterns(method: Method, data: Prepared) -> None:
+    """Where nothing is drawn, loss and gradients of a step are the mean over its rows, whatever their patterns."""
+    batch = rows_with_something(data)
+    for rows in (batch, one_each(batch, data.names)):
+        for stage, wanted in stage_batches(method, data, rows):
+            loss, whole = losses_and_gradients(method, wanted, stage, draw=3)
+            if not torch.equal(loss, losses_and_gradients(method, wanted, stage, draw=4)[0]):
+                continue
+            parts = [losses_and_gradients(method, part, stage) for _, part in by_pattern(wanted, data.names)]
+            shares = [len(part) / len(wanted) for _, part in by_pattern(wanted, data.names)]
+            expected = torch.stack([x * share for (x, _), share in zip(parts, shares, strict=True)]).sum(dim=0)
+            torch.testing.assert_close(loss, expected, rtol=CLOSE, atol=CLOSE)
+            assert_near(whole, total([grads for _, grads in parts], shares))
 
 
 def tokens_said(method: Method, batch: Batch, data: Prepared, each: int) -> int:

@@ -15,16 +15,13 @@ from tests import scans, tiny
 from tests.damage import write_run
 from tests.laws import (
     assert_close,
-    assert_near,
+    assert_steps_are_their_patterns,
     by_pattern,
     forget,
     losses_and_gradients,
-    one_each,
-    rows_with_something,
     same_bits,
     score_gradients,
     stage_batches,
-    total,
 )
 from tests.poison import poison_tensors
 
@@ -108,17 +105,7 @@ def test_a_mixed_batch_equals_its_patterns_one_by_one(name: str, data: Prepared)
 
 
 def test_a_mixed_training_step_equals_its_patterns_one_by_one(name: str, data: Prepared) -> None:
-    method, batch = scans.method_of(name, data), rows_with_something(data)
-    for rows in (batch, one_each(batch, data.names)):
-        for stage, wanted in stage_batches(method, data, rows):
-            loss, whole = losses_and_gradients(method, wanted, stage, draw=3)
-            if not torch.equal(loss, losses_and_gradients(method, wanted, stage, draw=4)[0]):
-                continue
-            parts = [losses_and_gradients(method, part, stage) for _, part in by_pattern(wanted, data.names)]
-            shares = [len(part) / len(wanted) for _, part in by_pattern(wanted, data.names)]
-            expected = torch.stack([x * share for (x, _), share in zip(parts, shares, strict=True)]).sum(dim=0)
-            torch.testing.assert_close(loss, expected, rtol=CLOSE, atol=CLOSE)
-            assert_near(whole, total([grads for _, grads in parts], shares))
+    assert_steps_are_their_patterns(scans.method_of(name, data), data)
 
 
 def test_cells_are_opened_where_they_are_present(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -182,8 +169,6 @@ def test_a_training_killed_at_any_step_ends_in_the_same_weights(name: str, tmp_p
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_report_of_a_table_and_what_evaluate_says_later(name: str, dims: int, tmp_path: Path) -> None:
-    if dims == 3 and name == "dedicated":
-        pytest.skip("seven trainings in three dimensions take minutes")
     made = scans.rows(dims=dims, side=9)
     quick = replace(scans.QUICK, epochs=0.3)
     report = train_run(scans.config(name, training=quick), tmp_path / "run", source=scans.table(made))

@@ -29,7 +29,7 @@ USUAL: Generated = "all"  # what is made for the scenario
 class Dense(Body):
     """A dense network, read by what each scenario makes."""
 
-    ratio = 0.75  # of the patches
+    ratio = 0.75  # of the patches are hidden
     imagination: DenseImagination
     backbone: DenseBackbone
 

@@ -32,7 +32,7 @@ USUAL: Generated = "film"  # what is made for the scenario
 class Tokens(Body):
     """A fused transformer, read by what each scenario makes."""
 
-    ratio = 0.5  # of the tokens
+    ratio = 0.5  # of the tokens are hidden
     imagination: Imagination
     backbone: FusedBackbone
 
