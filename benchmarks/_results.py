@@ -35,7 +35,7 @@ One line is one run; a line that was wrong stays, and a later one says why.
 def absentia(words: Sequence[str]) -> None:
     """Run a command of ours in a process with one thread; ends the benchmark with what it said if it fails."""
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", "import sys; from absentia.cli import main; sys.exit(main())", *words]
+    command = [sys.executable, "-m", "absentia", *words]
     done = subprocess.run(command, env=one_thread, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"absentia {' '.join(words)}\n{done.stderr}")

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from absentia.errors import UserError
-from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual, film
+from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual, affine, film, filmed
 from absentia.layers.scenarios import SCENARIOS, Composed, Read, scenario_named, told
 from absentia.layers.subsets import all_patterns
 
@@ -59,6 +59,16 @@ def test_every_row_has_its_own_weights(space: tuple[int, ...]) -> None:
     torch.testing.assert_close(together[0], x[0] + residual.widen(inner).movedim(-1, 0))
     scaled = film(x, numbers)
     torch.testing.assert_close(scaled[1].movedim(0, -1), x[1].movedim(0, -1) * (1 + numbers[1, :6]) + numbers[1, 6:12])
+
+
+@pytest.mark.parametrize("space", SPACES[1:])
+def test_one_matrix_for_each_row_is_the_same_as_layer_after_layer(space: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    residual = HyperResidual(channels=6, narrow=3).double()
+    x, numbers, scaled = (torch.randn(4, n, *s).double() for n, s in ((6, space), (residual.size, ()), (12, ())))
+    torch.testing.assert_close(affine(x, *residual.folded(numbers)), residual(x, numbers), rtol=0, atol=1e-12)
+    both = affine(x, *filmed(*residual.folded(numbers), scaled))
+    torch.testing.assert_close(both, film(residual(x, numbers), scaled), rtol=0, atol=1e-12)
 
 
 def test_more_classes_stand_behind_the_known_ones() -> None:

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HyperHead", "HyperNetwork", "HyperResidual", "film"]
+__all__ = ["HyperHead", "HyperNetwork", "HyperResidual", "affine", "film", "filmed"]
 
 
 class HyperNetwork(nn.Module):
@@ -50,7 +50,18 @@ class HyperNetwork(nn.Module):
 def film(x: Tensor, numbers: Tensor) -> Tensor:
     """(B, C, ...) scaled by 1 + γ and shifted by β, both in `numbers` (B, 2 C)."""
     scale, shift = numbers.view(len(x), 2, x.shape[1], *[1] * (x.dim() - 2)).unbind(1)
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+def affine(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+    """(B, C, ...) to (B, O, ...) by each row's own matrix (B, O, C) and shift (B, O): one pass over the features."""
+    return torch.baddbmm(shift[..., None], matrix, x.flatten(2)).view(len(x), matrix.shape[1], *x.shape[2:])
+
+
+def filmed(matrix: Tensor, shift: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """What comes out of an `affine` scaled by 1 + γ and shifted by β, both in `numbers` (B, 2 O): another affine."""
+    scale, more = numbers.view(len(numbers), 2, -1).unbind(1)
+    return matrix * (1 + scale)[..., None], shift * (1 + scale) + more
 
 
 class HyperResidual(nn.Module):
@@ -70,8 +81,15 @@ class HyperResidual(nn.Module):
         return self.channels * (self.channels + 1)
 
     def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
-        inner = mixed(_through(self.narrow, x), numbers, self.channels)
+        own = numbers.view(len(x), self.channels, self.channels + 1)
+        inner = torch.baddbmm(own[..., -1:], own[..., :-1], _through(self.narrow, x))
         return x + _through(self.widen, inner).view_as(x)
+
+    def folded(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """The same as one matrix (B, C, C) and shift (B, C) of an `affine`: cheaper where features have many voxels."""
+        own, wide = numbers.view(len(numbers), self.channels, self.channels + 1), self.widen.weight
+        matrix = wide @ own[..., :-1] @ self.narrow.weight
+        return matrix + torch.eye(len(wide), device=wide.device, dtype=matrix.dtype), own[..., -1] @ wide.T
 
 
 class HyperHead(nn.Module):
@@ -90,14 +108,9 @@ class HyperHead(nn.Module):
         return outputs * (self.channels + 1)
 
     def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
-        outputs = numbers.shape[1] // (self.channels + 1)
-        return mixed(_through(self.narrow, x), numbers, outputs).view(len(x), outputs, *x.shape[2:])
-
-
-def mixed(x: Tensor, numbers: Tensor, outputs: int) -> Tensor:
-    """(B, c, N) to (B, outputs, N) by each row's own weights and shift, in `numbers` (B, outputs (c + 1))."""
-    own = numbers.view(len(x), outputs, x.shape[1] + 1)
-    return torch.baddbmm(own[..., -1:], own[..., :-1], x)
+        own = numbers.view(len(x), -1, self.channels + 1)
+        x, space = (x, x.shape[2:]) if x.dim() > 2 else (x[..., None], ())
+        return affine(x, own[..., :-1] @ self.narrow.weight, own[..., -1]).view(*own.shape[:2], *space)
 
 
 def _through(layer: nn.Linear, x: Tensor) -> Tensor:

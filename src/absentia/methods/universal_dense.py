@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
 from absentia.layers.heads import task_loss
-from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual, film
+from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual, affine, film, filmed
 from absentia.layers.scenarios import Scenario, scenario_named
 from absentia.methods.base import Parts
 from absentia.methods.universal_body import Body, Seen
@@ -105,10 +105,12 @@ class Dense(Body):
         return {name: (one, guess.flatten(1)) for name, (one, guess) in out.items()}
 
     def _made(self, features: Tensor, level: int, numbers: Mapping[str, Tensor]) -> Tensor:
-        """A decoder level scaled and shifted, and with a small convolution beside it, as made for each row."""
-        if self.residuals:
-            features = self.residuals[level](features, numbers[f"residual{level}"])
-        return film(features, numbers[f"film{level}"]) if f"film{level}" in numbers else features
+        """A decoder level with a small convolution beside it, then scaled and shifted, as made for each row."""
+        scaled = numbers.get(f"film{level}")
+        if not self.residuals:
+            return features if scaled is None else film(features, scaled)
+        made = cast(HyperResidual, self.residuals[level]).folded(numbers[f"residual{level}"])
+        return affine(features, *(made if scaled is None else filmed(*made, scaled)))
 
     def _early_sizes(self) -> dict[str, int]:
         sizes = {f"residual{i}": cast(HyperResidual, made).size for i, made in enumerate(self.residuals)}
