@@ -9,10 +9,10 @@
   ms_lesions  three patients, four contrasts, 91 x 109 x 91 voxels: leave one patient out, all 15 patterns. Far too few
               for a claim; it shows that volumes go all the way. A training patient stands in for validation.
 
-Every method has the same network, settings and number of steps. How to read it: Dice in %, the slices of a patient as
-one volume, mean over patients; `mean` and `worst` are over patterns, `as_given` is on test rows with the holes they
-came with, `hd95` the mean over patterns in mm (in pixels for lgg_mri). Rows with `seeds` are means and standard
-deviations over seeds (and folds).
+Every method has the same network, settings and number of steps (the two stages of `universal` together). How to read
+it: Dice in %, the slices of a patient as one volume, mean over patients; `mean` and `worst` are over patterns,
+`as_given` is on test rows with the holes they came with, `hd95` the mean over patterns in mm (in pixels for lgg_mri).
+Rows with `seeds` are means and standard deviations over seeds (and folds).
 """
 
 from __future__ import annotations
@@ -37,13 +37,18 @@ KNOWN: dict[str, list[str]] = {
 }
 TARGETS = {"lgg_mri": "mask", "ms_lesions": "lesions", "smoke": "mask"}
 FLAGS = {
-    "lgg_mri": ["training.epochs=12", "training.batch=8", "training.lr=3e-3", "training.validations=6"],
+    "lgg_mri": [
+        *("training.batch=8", "training.lr=3e-3", "training.validations=6"),
+        *("masks.crop=[64]", "masks.around=0.5", "masks.window=[128]"),
+    ],
     "ms_lesions": [
-        *("training.epochs=150", "training.batch=2", "training.validations=1"),
+        *("training.batch=2", "training.validations=1"),
         *("masks.crop=[48]", "masks.around=0.7", "masks.window=[64]", "masks.overlap=0.25"),
     ],
-    "smoke": ["training.epochs=1", "training.batch=4", 'model.network_options={"features": [4, 4, 4, 4, 4, 4]}'],
+    "smoke": ["training.batch=4", 'model.network_options={"features": [4, 4, 4, 4, 4, 4]}'],
 }
+EPOCHS = {"lgg_mri": 18.0, "ms_lesions": 150.0, "smoke": 1.0}
+SHARES = {"universal": 1.5}  # epochs of all stages, beside those of the last one
 Row = dict[str, Any]
 
 
@@ -71,9 +76,9 @@ def _trained(
     words = ["train", str(source), "--target", f"{TARGETS[table]}=mask", "--id", "patient", "--split", "split"]
     words += [part for name in KNOWN[table] for part in ("--modality", f"{name}=volume")]
     words += ["--method", method, "--seed", str(seed), "--reference", "false", "--out", str(out)]
-    words += [
-        part for flag in [*FLAGS[table], *asked.set] for part in ("--" + flag.partition("=")[0], flag.partition("=")[2])
-    ]
+    epochs = (asked.epochs or EPOCHS[table]) / SHARES.get(method, 1.0)
+    flags = [f"training.epochs={epochs:.4f}", *FLAGS[table], *asked.set]
+    words += [part for flag in flags for part in ("--" + flag.partition("=")[0], flag.partition("=")[2])]
     absentia(words)
     row = _row(json.loads((out / "report.json").read_text(encoding="utf-8")), table, method, seed, fold)
     print(
@@ -179,7 +184,8 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=["ignore", "dropout"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=3, help="patients of ms_lesions that are left out")
-    parser.add_argument("--set", nargs="*", default=[], help="further flags, such as training.epochs=8")
+    parser.add_argument("--set", nargs="*", default=[], help="further flags, such as training.lr=1e-3")
+    parser.add_argument("--epochs", type=float, help="of each training, all stages together")
     parser.add_argument("--data", type=Path, help="folder of the measured tables; else ABSENTIA_DATA")
     parser.add_argument("--name", help="of the result; segmentation by default")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON")
