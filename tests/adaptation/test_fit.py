@@ -26,6 +26,13 @@ def test_every_kind_wins_back_a_part_of_what_filling_in_loses(kind: str) -> None
     assert score(net) > before + 0.05
 
 
+def test_scale_and_shift_win_thirty_points_back() -> None:
+    net = adapted()
+    before = score(net)
+    net.fit(batches(TRAIN), loss=F.cross_entropy, epochs=20, lr=1e-2)
+    assert score(net) >= before + 0.30
+
+
 def test_fitting_leaves_every_bit_of_the_network_and_full_rows_as_they_were() -> None:
     network = trained()
     before = {name: value.clone() for name, value in network.state_dict().items()}
