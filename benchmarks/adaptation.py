@@ -48,6 +48,7 @@ KINDS = (
 )
 ALL = (*KINDS, "calibrated", "fine-tuned", "dedicated")
 PASSES = EPOCHS | {"fashion": 15, "lgg_mri": 20}
+VALIDATIONS = {"gestures_imu": 8}  # instead of one after each pass; of 62 patterns each
 SHARE = 0.02  # of the parameters of a network under a million, for "scale-shift sparse"
 MANY = 4
 Row = dict[str, Any]
@@ -81,6 +82,7 @@ def _studied(name: str, seed: int, asked: argparse.Namespace) -> list[Row]:
     names, many = list(made.modalities), len(made.modalities) >= MANY
     kinds = [r for r in asked.rows if r not in ("fine-tuned", "dedicated")]
     common = {"epochs": asked.passes or PASSES[name], "whole_epochs": asked.whole_epochs or EPOCHS[name], "seed": seed}
+    common["validations"] = VALIDATIONS.get(name)
     report = run_study(made, Study(rows=kinds, budget=_budget(made), **common), hear=_hear(name, seed))
     ends = _ends(names) if many else [line["pattern"] for line in report["rows"][0]["patterns"]]
     whole = [r for r in asked.rows if r in ("fine-tuned", "dedicated")]
@@ -151,6 +153,7 @@ def _unseen(name: str, seed: int, made: Subject, common: Row) -> list[Row]:
                 validation=made.validation,
                 patterns=words,
                 epochs=common["epochs"],
+                validations=common["validations"],
                 seed=seed,
             )
         scores = score_patterns(net, made.test, made.score, unseen, base=unknown == "base")

@@ -79,6 +79,18 @@ def test_a_pattern_keeps_its_own_best_epoch() -> None:
     assert moved["right"]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "validations", "after"),
+    [(6, None, [1, 2, 3, 4, 5, 6]), (6, 3, [2, 4, 6]), (5, 2, [3, 5]), (3, 9, [1, 2, 3]), (4, 1, [4])],
+)
+def test_validation_rows_are_scored_as_often_as_asked(epochs: int, validations: int | None, after: list[int]) -> None:
+    net = adapted("head-only")
+    history = net.fit(
+        batches(TRAIN), loss=F.cross_entropy, validation=batches(VALID), epochs=epochs, validations=validations
+    )
+    assert [line["epoch"] for line in history if "validation" in line] == after
+
+
 def test_unlabelled_rows_teach_by_the_networks_own_answers() -> None:
     net = adapted()
     before = score(net)

@@ -41,6 +41,7 @@ class Settings:
     lr: float = 3e-3
     weight_decay: float = 0.0
     warmup: float = 0.1
+    validations: int | None = None
     distil: float = 0.0
     temperature: float = 2.0
     distance: Literal["kl", "mse"] = "kl"
@@ -51,10 +52,17 @@ class Settings:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise UserError(f"epochs {self.epochs}: must be at least 1")
+        if self.validations is not None and self.validations < 1:
+            raise UserError(f"validations {self.validations}: must be at least 1, or None for one after every epoch")
         if self.alike and not self.features:
             raise UserError("alike: say features=, the name of the module whose outputs shall be alike")
         if self.distance not in ("kl", "mse"):
             raise UserError(f"distance {self.distance!r}: expected kl or mse")
+
+    def validates(self, epoch: int) -> bool:
+        """Whether validation rows are scored after this epoch, from 0; always after the last."""
+        wanted = min(self.validations or self.epochs, self.epochs)
+        return (epoch + 1) * wanted // self.epochs > epoch * wanted // self.epochs
 
 
 def fit_adapters(
@@ -65,7 +73,7 @@ def fit_adapters(
     validation: Iterable[Any] | None,
     watch: Callable[[dict[str, Any]], Any] | None,
 ) -> list[dict[str, Any]]:
-    """Train; returns one dict per epoch, with the mean loss, and per pattern the loss on validation rows.
+    """Train; returns one dict per epoch, with the mean loss and, where validation rows were scored, theirs.
 
     With validation rows every pattern keeps the values of its own best epoch, of none if nothing was better.
     """
@@ -100,7 +108,7 @@ def fit_adapters(
         if not count:
             raise UserError("no training row can show any of the patterns that were asked for")
         line: dict[str, Any] = {"epoch": epoch + 1, "loss": total / count}
-        if best is not None:
+        if best is not None and settings.validates(epoch):
             line["validation"] = losses_by_pattern(net, validation or (), loss, settings, patterns)
             best.see(line["validation"])
         history.append(line)

@@ -177,9 +177,10 @@ class Adapted(nn.Module):
         budget: share of the channels that learn, chosen by `choose`: sensitivity, or random and lowest as controls.
         watch: hears the losses after each epoch.
         settings: patterns ("all" or a list), epochs (20; in each a row shows one pattern), lr (3e-3), weight_decay (0),
-            warmup (0.1 of the steps), distil (weight of the distance to the network's answer to complete rows),
-            temperature (2), distance (kl or mse), alike with features (weight of, and module for, 1 - cosine between
-            its outputs), seed.
+            warmup (0.1 of the steps), validations (how often validation rows are scored, spread evenly; None is after
+            every epoch, which takes long where there are many patterns), distil (weight of the distance to the
+            network's answer to complete rows), temperature (2), distance (kl or mse), alike with features (weight of,
+            and module for, 1 - cosine between its outputs), seed.
         Raises `UserError` for a loader that gives something else, or nothing.
         """
         chosen = Settings(**settings)

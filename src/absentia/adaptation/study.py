@@ -61,13 +61,15 @@ class Study:
     """What is compared, and the budget of each.
 
     patterns: scored, and learned.  epochs: of adapters, in each of which a row shows one pattern; whole networks get
-    `whole_epochs` on each pattern.  budget: share of the channels of the row "scale-shift sparse"; None leaves it out.
+    `whole_epochs` on each pattern.  validations: of adapters, spread evenly; None is one after every epoch.
+    budget: share of the channels of the row "scale-shift sparse"; None leaves it out.
     """
 
     rows: Sequence[str] = ROWS
     patterns: str | Sequence[Any] = "all"
     epochs: int = 20
     lr: float = 3e-3
+    validations: int | None = None
     whole_epochs: int = 10
     whole_lr: float = 1e-3
     budget: float | None = None
@@ -143,6 +145,7 @@ def _row(
             patterns=names,
             epochs=study.epochs,
             lr=study.lr,
+            validations=study.validations,
             budget=budget,
             seed=study.seed,
         )
