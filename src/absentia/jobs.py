@@ -23,7 +23,7 @@ from absentia.config import RunConfig, config_to
 from absentia.data.absence import MaskPlan
 from absentia.data.catalog import open_source
 from absentia.data.rows import BadCellRecord, OnBad
-from absentia.data.schema import Schema
+from absentia.data.schema import Schema, Target
 from absentia.data.splits import SPLITS
 from absentia.data.table import Table
 from absentia.data.target import is_known
@@ -31,6 +31,7 @@ from absentia.declared import declared_schema
 from absentia.errors import UserError, nearest
 from absentia.evaluate.examples import examples
 from absentia.evaluate.patterns import chosen_patterns, validate
+from absentia.evaluate.reconstruction import reconstruction
 from absentia.evaluate.report import render
 from absentia.evaluate.scoring import score_patterns, split_summary
 from absentia.evaluate.slices import slices
@@ -302,7 +303,7 @@ def _report(
         "method": method.name,
         "reference_method": reference.name if reference else None,
         "seed": config.seed,
-        "target": {"column": codec.target.column, "kind": codec.target.kind, "classes": list(codec.target.classes)},
+        "target": _target(codec.target),
         "plan_sha256": data.plan.sha256 if data.plan else None,
         "plan": _plan_rates(data.plan, seen, data),
         "splits": split_summary(data.rows, data.names),
@@ -310,6 +311,7 @@ def _report(
         "notes": list(notes),
         "examples": examples(rows, patterns, answers, codec),
         "slices": slices(method, rows, patterns),
+        "reconstruction": reconstruction(method, rows, data.rows["train"], patterns),
         "versions": versions(),
         "hardware": hardware(),
         "parameters": _parameters(method),
@@ -318,6 +320,11 @@ def _report(
         "config": config_to(config),
         "backbone": data.fitted.backbone.describe() if data.fitted.backbone else None,
     }
+
+
+def _target(target: Target) -> dict[str, Any]:
+    masks = {"masks": target.masks.to_json()} if target.kind == "mask" else {}
+    return {"column": target.column, "kind": target.kind, "classes": list(target.classes)} | masks
 
 
 def write_page(folder: RunFolder, report: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ import torch
 from absentia.data.dense_rows import DenseRows
 from absentia.data.schema import Target, pattern_name
 from absentia.errors import UserError, extra
-from absentia.evaluate.overlap import chosen_voxels
+from absentia.evaluate.overlap import taken_back
 from absentia.evaluate.windows import dense_scores
 from absentia.learn.folder import replacing
 from absentia.learn.run import Run
@@ -50,7 +50,7 @@ class MaskFolder:
         method = self.run.method.eval()
         for positions in rows.portions(len(rows)):
             scores, unsure = dense_scores(method, rows.batch(positions), advance=_counted(rows, positions, say))
-            chosen = chosen_voxels(scores, method.parts.codec).cpu().numpy()
+            chosen = taken_back(scores > 0, method.parts.codec).cpu().numpy()
             for position, mask, uncertainty in zip(positions.tolist(), chosen, unsure.tolist(), strict=True):
                 self._add(rows, position, mask, uncertainty, ids[position])
 

@@ -15,7 +15,7 @@ from absentia.data.schema import Target
 from absentia.data.segmentation import Masks
 from absentia.data.target import TargetCodec
 from absentia.evaluate.metrics import goodness_sign, main_metric, score
-from absentia.evaluate.overlap import chosen_voxels, hd95, overlaps, region_scores
+from absentia.evaluate.overlap import hd95, overlaps, region_scores, taken_back
 
 
 def codec(**settings: Any) -> TargetCodec:
@@ -82,10 +82,23 @@ def test_distances_are_those_of_monai(shape: tuple[int, ...], spacing: tuple[flo
 
 
 def test_small_regions_are_taken_back() -> None:
-    scores = torch.where(masks((5, 2), (5, 3)), 1.0, -1.0)
-    plain, fewer = (chosen_voxels(scores, codec(**s)) for s in ({}, {"fewest": {"ET": 3}}))
+    chosen = masks((5, 2), (5, 3))
+    plain, fewer = (taken_back(chosen, codec(**s)) for s in ({}, {"fewest": {"ET": 3}}))
     assert plain.flatten(2).sum(dim=2).tolist() == [[5, 2], [5, 3]]
     assert fewer.flatten(2).sum(dim=2).tolist() == [[5, 0], [5, 3]]
+
+
+def test_dice_of_what_is_left_stands_beside_the_plain_one() -> None:
+    answered, truth = masks((5, 2), (5, 3), (5, 2)), masks((5, 0), (5, 3), (5, 2))
+    found = region_scores(kept(answered, truth), ["a", "b", "c"], codec(fewest={"ET": 3}))
+    assert found["dice ET"] == pytest.approx((0 + 1 + 1) / 3), "the plain one is not touched"
+    assert found["dice_post ET"] == pytest.approx((1 + 1 + 0) / 3) and "dice_post WT" not in found
+    after = region_scores(kept(taken_back(answered, codec(fewest={"ET": 3})), truth), ["a", "b", "c"], codec())
+    assert found["dice_post ET"] == after["dice ET"], "as of the masks that are predicted"
+    assert not [key for key in region_scores(kept(answered, truth), ["a", "b", "c"], codec()) if "post" in key]
+    single = replace(codec(fewest={"ET": 3}), target=replace(codec(fewest={"ET": 3}).target, classes=("ET",)))
+    alone = region_scores(kept(answered, truth)[:, 1:], ["a", "b", "c"], single)
+    assert alone["dice_post"] == found["dice_post ET"]
 
 
 def test_the_interval_resamples_subjects() -> None:

@@ -87,6 +87,23 @@ def test_brats_has_the_order_of_its_papers() -> None:
 def test_regions_have_a_row_per_pattern_and_the_mean() -> None:
     target = {"kind": "mask", "classes": ["WT", "ET"]}
     table = regions({"target": target, "patterns": lines(CONTRASTS)})
-    assert table is not None and table["names"] == ["WT", "ET"] and len(table["rows"]) == 15
+    assert table is not None and [c["name"] for c in table["columns"]] == ["WT", "ET"] * 2 and len(table["rows"]) == 15
     assert table["rows"][0]["cells"] == ["50.0", "–", "–", "–"] and table["mean"] == ["50.0", "–", "–", "–"]
     assert regions({"target": {"kind": "class"}, "patterns": []}) is None
+
+
+def test_the_page_says_what_counts_where_regions_are_empty() -> None:
+    masks = {"empty": "one", "lone": None, "fewest": {}}
+    target = {"kind": "mask", "classes": ["WT", "ET"], "masks": masks}
+    table = regions({"target": target, "patterns": lines(CONTRASTS)})
+    assert table is not None and table["policy"] == [
+        "Dice of a region that is empty in truth and in the answer is 1.",
+        "HD95 does not count where either is empty.",
+    ]
+    found = [line | {"metrics": line["metrics"] | {"dice ET": 0.3, "dice_post ET": 0.4}} for line in lines(CONTRASTS)]
+    more = target | {"masks": {"empty": "nan", "lone": 373.13, "fewest": {"ET": 500}}}
+    table = regions({"target": more, "patterns": found})
+    assert table is not None and table["rows"][0]["cells"] == ["50.0", "30.0", "40.0", "–", "–"]
+    assert [c["metric"] for c in table["columns"]] == ["Dice", "Dice", "post-processed", "HD95", "HD95"]
+    assert "does not count" in table["policy"][0] and "373.13 mm" in table["policy"][1]
+    assert "ET with fewer than 500 voxels" in table["policy"][2]

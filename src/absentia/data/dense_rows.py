@@ -63,6 +63,12 @@ class DenseRows(Rows):
         rows._places = {new: place for new, place in places if place is not None}
         return rows
 
+    def space(self, position: int) -> tuple[int, ...]:
+        """Voxels along each axis; a row with nothing, not even a mask, is one voxel."""
+        place = self._places.get(position)
+        dims = next(iter(self.decoders.values())).dims if place is None else 0  # type: ignore[attr-defined]
+        return (1,) * dims if place is None else place.space
+
     def affine(self, position: int) -> Array:
         """(4, 4), from voxels to mm; that of one voxel a millimetre for a row without anything."""
         place = self._places.get(position)
@@ -76,9 +82,9 @@ class DenseRows(Rows):
         """Neighbouring rows of one size, as many as fit."""
         part: list[int] = []
         for position in range(len(self)):
-            space = self._space(position)
+            space = self.space(position)
             full = len(part) >= max(1, min(size, VOXELS // max(1, math.prod(space) * len(self.schema.names))))
-            if part and (full or self._space(part[0]) != space):
+            if part and (full or self.space(part[0]) != space):
                 yield np.asarray(part)
                 part = []
             part.append(position)
@@ -93,7 +99,7 @@ class DenseRows(Rows):
             present = positions[presence[:, m]]
             values[name] = dict(zip(present.tolist(), self._get(name, present), strict=True))
         seen = [self._seen(values, position, draw) for position in positions.tolist()]
-        spaces = {_space_of(s) or self._space(p) for s, p in zip(seen, positions.tolist(), strict=True)}
+        spaces = {_space_of(s) or self.space(p) for s, p in zip(seen, positions.tolist(), strict=True)}
         self._check_equal(spaces)
         found = {name: [s.voxels[name] for s in seen if name in s.voxels] for name in self.schema.names}
         dims = len(seen[0].corner) if seen else 0
@@ -114,22 +120,16 @@ class DenseRows(Rows):
         voxels = {name: found[position]["voxels"] for name, found in values.items() if position in found}
         mask = self._mask(position) if self.labelled else None
         if draw is None or not voxels:
-            return Seen(voxels, mask, (0,) * len(self._space(position)))
+            return Seen(voxels, mask, (0,) * len(self.space(position)))
         if position not in self._boxes:
             self._boxes[position] = foreground(voxels)
-        cut = self._cut(len(self._space(position)))
+        cut = self._cut(len(self.space(position)))
         return cut(voxels, mask, self._boxes[position], draw, int(self.index[position]))
 
     def _cut(self, dims: int) -> Cut:
         assert self.schema.target is not None
         settings = self.schema.target.masks
         return Cut(settings=settings, sides=settings.sides("crop", dims))
-
-    def _space(self, position: int) -> tuple[int, ...]:
-        """A row with nothing, not even a mask, is one voxel."""
-        place = self._places.get(position)
-        dims = next(iter(self.decoders.values())).dims if place is None else 0  # type: ignore[attr-defined]
-        return (1,) * dims if place is None else place.space
 
     def _check_equal(self, spaces: set[tuple[int, ...]]) -> None:
         if len(spaces) > 1:

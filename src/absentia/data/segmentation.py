@@ -29,7 +29,8 @@ class Masks:
         empty: Dice of a region that is empty in truth and in the answer: one, zero, or nan (does not count).
         lone: HD95 in mm where exactly one of the two is empty (papers take 1.0 or 373.13); it is 0 where both are.
             none counts neither.
-        fewest: answers of a region with fewer voxels than this are taken back, such as {"ET": 500}.
+        fewest: what is predicted of a region with fewer voxels than this is taken back, such as {"ET": 500}. Scores are
+            of answers as they are, and `dice_post` beside them of what is left.
     """
 
     regions: dict[str, list[int]] = field(default_factory=dict)

@@ -16,20 +16,17 @@ from torch import Tensor
 from absentia.data.segmentation import Masks
 from absentia.data.target import TargetCodec
 
-__all__ = ["FIELDS", "chosen_voxels", "hd95", "overlaps", "region_scores", "resampled_dice", "subject_dice"]
+__all__ = ["FIELDS", "hd95", "overlaps", "region_scores", "resampled_dice", "subject_dice", "taken_back"]
 
 FIELDS = ("in common", "answered", "true", "hd95")
 Array = npt.NDArray[np.float64]
 
 
-def chosen_voxels(scores: Tensor, codec: TargetCodec) -> Tensor:
-    """bool (B, K, *space): where a region is answered; a region with too few voxels is taken back."""
-    chosen = scores > 0
-    for k, name in enumerate(codec.target.classes):
-        fewest = codec.target.masks.fewest.get(name, 0)
-        few = chosen[:, k].flatten(1).sum(dim=1) < fewest
-        chosen[few, k] = False
-    return chosen
+def taken_back(chosen: Tensor, codec: TargetCodec) -> Tensor:
+    """Answers bool (B, K, *space) without those of a region that have too few voxels (`fewest`)."""
+    fewest = [codec.target.masks.fewest.get(name, 0) for name in codec.target.classes]
+    enough = chosen.flatten(2).sum(dim=2) >= torch.tensor(fewest, device=chosen.device)
+    return chosen & enough.view(*enough.shape, *(1 for _ in chosen.shape[2:]))
 
 
 def overlaps(
@@ -63,7 +60,10 @@ def subject_dice(overlap: Array, ids: Sequence[str], masks: Masks) -> tuple[Arra
 
 
 def region_scores(overlap: Array, ids: Sequence[str], codec: TargetCodec) -> dict[str, float | None]:
-    """All metrics by name: Dice (the mean over regions, then subjects), Dice and HD95 of each region, empty masks."""
+    """All metrics by name: Dice (the mean over regions, then subjects), Dice and HD95 of each region.
+
+    Of regions with `fewest` also `dice_post`, their Dice once small answers are taken back.
+    """
     names, masks = codec.target.classes, codec.target.masks
     dice, of_row = subject_dice(overlap, ids, masks)
     far = np.full(dice.shape, np.nan)
@@ -77,6 +77,16 @@ def region_scores(overlap: Array, ids: Sequence[str], codec: TargetCodec) -> dic
     if len(names) > 1:
         out |= {f"dice {name}": _mean(dice[:, k]) for k, name in enumerate(names)}
         out |= {f"hd95 {name}": _mean(far[:, k]) for k, name in enumerate(names)}
+    after = subject_dice(_post(overlap, codec), ids, masks)[0] if masks.fewest else dice
+    post = {name: _mean(after[:, k]) for k, name in enumerate(names) if name in masks.fewest}
+    return out | {f"dice_post {name}" if len(names) > 1 else "dice_post": value for name, value in post.items()}
+
+
+def _post(overlap: Array, codec: TargetCodec) -> Array:
+    """What is kept of answers of which small ones are taken back."""
+    fewest = np.asarray([codec.target.masks.fewest.get(name, 0) for name in codec.target.classes])
+    out, few = overlap.copy(), overlap[..., 1] < fewest
+    out[few, :2] = 0
     return out
 
 

@@ -16,7 +16,7 @@ from absentia.data.schema import pattern_name
 from absentia.data.target import TargetCodec
 from absentia.errors import UserError, nearest
 from absentia.evaluate.metrics import goodness_sign, score
-from absentia.evaluate.overlap import FIELDS, chosen_voxels, overlaps
+from absentia.evaluate.overlap import FIELDS, overlaps
 from absentia.evaluate.windows import dense_scores
 from absentia.layers.heads import probabilities
 from absentia.layers.subsets import all_patterns
@@ -110,8 +110,7 @@ def _overlapping(method: Method, batch: Batch, rows: DenseRows, distances: bool)
     scores, uncertainty = dense_scores(method, batch)
     codec, dims = method.parts.codec, len(batch.space)
     spacing = [rows.spacing(int(place))[:dims] for place in batch.places]
-    chosen = chosen_voxels(scores, codec).cpu()
-    kept = overlaps(chosen, batch.target.cpu(), spacing if distances else None, codec.target.masks.lone)
+    kept = overlaps((scores > 0).cpu(), batch.target.cpu(), spacing if distances else None, codec.target.masks.lone)
     return kept, uncertainty.float().cpu()
 
 

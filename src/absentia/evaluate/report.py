@@ -57,6 +57,7 @@ def _sections(report: Json) -> dict[str, Any]:
         "examples": sections.examples(report),
         "slices": sections.slices(report),
         "regions": sections.regions(report),
+        "reconstruction": sections.reconstruction(report),
         "about": sections.about(report),
     }
 

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
-from scipy import ndimage
 
 from absentia.data.batch import Batch
 from absentia.data.dense_rows import DenseRows
 from absentia.data.kinds.base import Array
 from absentia.data.rows import Rows
 from absentia.data.schema import pattern_name
-from absentia.evaluate.overlap import chosen_voxels, overlaps, subject_dice
+from absentia.evaluate.overlap import overlaps, subject_dice
+from absentia.evaluate.pictures import COLOURS, Cut, hexadecimal, picture
 from absentia.evaluate.windows import dense_scores
 from absentia.methods.base import Method
 
-__all__ = ["slices"]
+__all__ = ["chosen_rows", "slices"]
 
 ROWS, PATTERNS = 3, 15
-SIDE = 128  # pixels
-COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66))
-OUTLINE = (255, 255, 255)
 Bools = npt.NDArray[np.bool_]
 
 
@@ -37,10 +31,10 @@ def slices(method: Method, rows: Rows, patterns: Bools) -> list[dict[str, Any]]:
     if not isinstance(rows, DenseRows):
         return []
     method.eval()
-    return [_shown(method, rows, position, patterns[:PATTERNS]) for position in _chosen(rows)]
+    return [_shown(method, rows, position, patterns[:PATTERNS]) for position in chosen_rows(rows)]
 
 
-def _chosen(rows: DenseRows) -> list[int]:
+def chosen_rows(rows: DenseRows) -> list[int]:
     """Rows of different entities that have a mask, and if possible everything else."""
     assert rows.target is not None
     sizes, have = rows.target.sum(axis=1), rows.presence.sum(axis=1)
@@ -55,62 +49,31 @@ def _shown(method: Method, rows: DenseRows, position: int, patterns: Bools) -> d
     batch = rows.batch(np.asarray([position]))
     assert batch.target is not None
     truth = batch.target[0].numpy() > 0.5
-    cut = _Cut(truth)
+    cut = Cut(truth)
     scans = {name: cut(x["voxels"][0].mean(dim=0).numpy()) for name, x in batch.inputs.items()}
     ground = np.mean(list(scans.values()), axis=0)
     there = [p for p in patterns if (rows.presence[position] | ~p).all()]
     return {
         "id": rows.ids[position],
-        "scans": {name: _picture(scan) for name, scan in scans.items()},
+        "scans": {name: picture(scan) for name, scan in scans.items()},
         "absent": [n for n, here in zip(rows.schema.names, rows.presence[position], strict=True) if not here],
-        "truth": _picture(ground, [cut(t) for t in truth], truth=True),
+        "truth": picture(ground, [cut(t) for t in truth], truth=True),
         "answers": list(_answers(method, batch, there, ground, cut)),
-        "regions": dict(zip(method.parts.codec.target.classes, map(_hex, COLOURS), strict=False)),
+        "regions": dict(zip(method.parts.codec.target.classes, map(hexadecimal, COLOURS), strict=False)),
     }
 
 
-def _answers(method: Method, batch: Batch, patterns: list[Bools], ground: Array, cut: _Cut) -> Iterator[dict[str, Any]]:
+def _answers(method: Method, batch: Batch, patterns: list[Bools], ground: Array, cut: Cut) -> Iterator[dict[str, Any]]:
     names, codec = method.parts.names, method.parts.codec
     assert batch.target is not None
     outline = [cut(t) for t in batch.target[0].numpy() > 0.5]
     for pattern in patterns:
         scores, _ = dense_scores(method, batch.restrict(torch.from_numpy(pattern), names))
-        chosen = chosen_voxels(scores, codec).cpu()
+        chosen = (scores > 0).cpu()
         dice, _ = subject_dice(overlaps(chosen, batch.target).numpy(), ["row"], codec.target.masks)
         yield {
             "pattern": pattern_name(names, pattern.tolist()),
             "present": dict(zip(names, pattern.tolist(), strict=True)),
             "dice": float(np.nanmean(dice)) if (~np.isnan(dice)).any() else None,
-            "src": _picture(ground, [cut(c) for c in chosen[0].numpy()], outline),
+            "src": picture(ground, [cut(c) for c in chosen[0].numpy()], outline),
         }
-
-
-class _Cut:
-    """Of a volume the axial slice with most of the mask, upright; a plane as it is."""
-
-    def __init__(self, truth: Bools) -> None:
-        self.level = int(truth.any(axis=0).sum(axis=(0, 1)).argmax()) if truth.ndim == 4 else None
-
-    def __call__(self, voxels: Array) -> Array:
-        return voxels if self.level is None else np.rot90(voxels[..., self.level])
-
-
-def _picture(
-    ground: Array, regions: list[Array] | None = None, outline: list[Array] | None = None, *, truth: bool = False
-) -> str:
-    """A grey slice with regions in colour and outlines in white, as a small JPEG."""
-    pixels = np.repeat((np.clip(ground, 0, 1) * 255)[..., None], 3, axis=-1)
-    for region, colour in zip(regions or [], COLOURS * len(regions or []), strict=False):
-        pixels[region] = 0.45 * pixels[region] + 0.55 * np.asarray(colour)
-    for edge in (r & ~ndimage.binary_erosion(r) for r in (regions if truth else outline) or []):
-        pixels[edge] = OUTLINE
-    picture = Image.fromarray(np.rint(pixels).astype(np.uint8))
-    larger = SIDE / max(picture.size)
-    picture = picture.resize((max(1, round(picture.width * larger)), max(1, round(picture.height * larger))))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#" + "".join(f"{part:02x}" for part in colour)

@@ -238,6 +238,11 @@ class Method(nn.Module, ABC):
         """Of rows that have everything: per modality what it truly says and what stands in for it, (n, D) each."""
         return {}
 
+    def imagined(self, batch: Batch) -> dict[str, Tensor]:
+        """Per modality what it makes of it for rows that lack it, though answers may not stand on it; see `Output`."""
+        output: Output = self(batch)
+        return output.reconstructed
+
     def usage(self, batch: Batch) -> dict[str, Tensor]:
         """Per pool of components how much those of each session have a say in these rows' answers, (S,)."""
         return {}

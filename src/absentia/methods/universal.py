@@ -135,6 +135,11 @@ class Universal(Method):
         ]
 
     @torch.no_grad()
+    def imagined(self, batch: Batch) -> dict[str, Tensor]:
+        """What stage 1 says of what rows lack, also where answers stand on the template."""
+        return self.body.named(self.body.complete(batch), ~batch.presence)
+
+    @torch.no_grad()
     def reconstructions(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Of complete rows: per modality what it is and what is imagined of it without it, (n, D) each."""
         names = self.parts.names

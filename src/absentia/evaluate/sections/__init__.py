@@ -7,6 +7,7 @@ from absentia.evaluate.sections.data import bad_cells, pattern_counts, plan_rate
 from absentia.evaluate.sections.examples import examples
 from absentia.evaluate.sections.heat import heat
 from absentia.evaluate.sections.listing import Listing, listed
+from absentia.evaluate.sections.reconstruction import reconstruction
 from absentia.evaluate.sections.regions import regions
 from absentia.evaluate.sections.scores import cards, pattern_table
 from absentia.evaluate.sections.slices import slices
@@ -22,6 +23,7 @@ __all__ = [
     "pattern_counts",
     "pattern_table",
     "plan_rates",
+    "reconstruction",
     "regions",
     "shares",
     "slices",
