@@ -31,7 +31,6 @@ from absentia.declared import declared_schema
 from absentia.errors import UserError, nearest
 from absentia.evaluate.examples import examples
 from absentia.evaluate.patterns import chosen_patterns, validate
-from absentia.evaluate.report import render
 from absentia.evaluate.scoring import score_patterns, split_summary
 from absentia.evaluate.slices import slices
 from absentia.learn.backbones import open_backbone
@@ -322,6 +321,8 @@ def _report(
 
 def write_page(folder: RunFolder, report: Mapping[str, Any]) -> None:
     """Write report.html for a report and the metrics that are in the folder."""
+    from absentia.evaluate.report import render  # brings matplotlib, which no training waits for
+
     lines = folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
     folder.write_text(folder.page, render(report, [json.loads(line) for line in lines]))
 
