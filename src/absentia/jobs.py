@@ -32,7 +32,6 @@ from absentia.errors import UserError, nearest
 from absentia.evaluate.examples import examples
 from absentia.evaluate.patterns import chosen_patterns, validate
 from absentia.evaluate.reconstruction import reconstruction
-from absentia.evaluate.report import render
 from absentia.evaluate.scoring import score_patterns, split_summary
 from absentia.evaluate.slices import slices
 from absentia.learn.backbones import open_backbone
@@ -329,6 +328,8 @@ def _target(target: Target) -> dict[str, Any]:
 
 def write_page(folder: RunFolder, report: Mapping[str, Any]) -> None:
     """Write report.html for a report and the metrics that are in the folder."""
+    from absentia.evaluate.report import render  # brings matplotlib, which no training waits for
+
     lines = folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
     folder.write_text(folder.page, render(report, [json.loads(line) for line in lines]))
 

@@ -17,7 +17,7 @@ from absentia.data.grids import differs, spacing_of
 from absentia.data.kinds import Value
 from absentia.data.kinds.base import Array
 from absentia.data.masks import MaskReader
-from absentia.data.reader import Opened
+from absentia.data.reader import CellReader, Opened
 from absentia.data.rows import BadCellRecord, Ints, OnBad, Rows
 from absentia.data.target import TargetCodec
 from absentia.errors import BadCell, UserError
@@ -138,9 +138,9 @@ class DenseRows(Rows):
 
     # ------------------------------------------------------------------------------------------- reading them
 
-    def _open(self, name: str, position: int, cell: Any) -> Opened:
+    def _open(self, reader: CellReader, name: str, position: int, cell: Any) -> Opened:
         """A cell, which must lie where the others of its row do."""
-        opened = super()._open(name, position, cell)
+        opened = super()._open(reader, name, position, cell)
         self._settle(position, opened.value["voxels"].shape[1:], opened.value["affine"], name)
         return opened
 

@@ -159,16 +159,16 @@ class Rows:
         for name in self.schema.names:
             yield from self._read_block(name, positions, on_bad)
 
-    def _open(self, name: str, position: int, cell: Any) -> Opened:
-        return self._reader(name).open(cell)
+    def _open(self, reader: CellReader, name: str, position: int, cell: Any) -> Opened:
+        return reader.open(cell)
 
     def _read_block(self, name: str, positions: Ints, on_bad: OnBad) -> list[tuple[int, BadCellRecord]]:
-        m = self.schema.names.index(name)
+        m, reader = self.schema.names.index(name), self._reader(name)
         good: dict[int, Opened] = {}
         bad = []
         for position, cell in self._cells(name, positions[self.presence[positions, m]]):
             try:
-                good[position] = self._open(name, position, cell)
+                good[position] = self._open(reader, name, position, cell)
             except BadCell as error:
                 bad.append((position, self._record(name, position, error, on_bad)))
                 self.presence[position, m] = False

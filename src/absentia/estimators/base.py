@@ -60,7 +60,8 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
     Args:
         modalities: what the columns are, by name: `Image()`, `Text()`, `Tabular([...])`, `Series()`, `Audio()`. A
             modality reads the column with its name unless it says another one, as in `Image("poster_path")`.
-        method: what is done about absence: dropout, ignore or dedicated.
+        method: what is done about absence, by its name: dropout, ignore, dedicated, joint-embedding, single-branch...
+        options: the method's own settings by name, such as {"predictor": "gaussian"} of joint-embedding.
         seed: of everything that is drawn.
         epochs: passes over the training rows; None chooses enough for about 1,500 steps, at least 10 and at most 200.
         batch: rows per step.
@@ -96,6 +97,7 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
 
     modalities: Mapping[str, Kind] = field(kw_only=False)
     method: str = "dropout"
+    options: Mapping[str, Any] | None = None
     seed: int = 0
     epochs: float | None = Training.epochs
     batch: int = Training.batch

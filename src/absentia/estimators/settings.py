@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from absentia.config import Model, RunConfig, Training
+from absentia.config import Model, RunConfig, Training, config_from
 from absentia.data.kinds import Kind
 from absentia.data.schema import Target, modality_from
 from absentia.errors import UserError
@@ -27,8 +27,8 @@ def declared_kinds(modalities: Any) -> dict[str, Kind]:
 
 def settings_of(parameters: Mapping[str, Any]) -> RunConfig:
     """The settings of a run whose table is not known yet; raises `UserError` for what cannot be."""
-    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in parameters.items()}
-    method_named(given["method"])
+    given = {name: _plain(value) for name, value in parameters.items()}
+    given["options"] = _options(given["method"], given["options"])
     modalities = declared_kinds(given.pop("modalities"))
     return RunConfig(
         table="",
@@ -46,12 +46,29 @@ def parameters_of(run: Run, names: list[str]) -> dict[str, Any]:
     target = run.fitted.codec.target
     known = vars(config.model) | vars(config.training) | vars(config)
     known |= {"modalities": declared or dict(run.fitted.schema.modalities), "log": target.log}
+    known |= {"options": config.options or None}
     return {name: known[name] for name in names if name in known}
 
 
 def target_flag(target: Target) -> str:
     """The target as a setting."""
     return f"{target.column}={'log' if target.log else target.kind}"
+
+
+def _options(method: str, options: Any) -> dict[str, Any]:
+    """The method's own settings, checked before any table is opened."""
+    kind = method_named(method)
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise UserError(f'options {options!r}: give the settings of {method!r} by name, such as {{"NAME": value}}')
+    plain = {str(name): _plain(value) for name, value in options.items()}
+    config_from(kind.Options, plain, "options.")
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _of(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from absentia.data.target import TargetCodec
 from absentia.evaluate.overlap import region_scores, resampled_dice
@@ -169,6 +168,8 @@ def _auroc(answers: Array, truth: npt.NDArray[np.bool_]) -> float | None:
     both = truth.any(axis=0) & ~truth.all(axis=0)
     if not both.any():
         return None
+    from scipy.stats import rankdata  # half a second, for this alone
+
     ranks, right = rankdata(answers[:, both], axis=0), truth[:, both]
     count = right.sum(axis=0)
     above = (ranks * right).sum(axis=0) - count * (count + 1) / 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from absentia.errors import UserError
 
@@ -44,6 +43,8 @@ def area_under_curve(scores: Array, genuine: Bools) -> float:
     """The share of (genuine, other) couples of pairs in which the genuine one scores higher; equal ones count half."""
     scores, genuine = _checked(scores, genuine)
     count = float(genuine.sum())
+    from scipy.stats import rankdata  # half a second, for this alone
+
     above = rankdata(scores)[genuine].sum() - count * (count + 1) / 2
     return float(above / (count * (len(scores) - count)))
 

@@ -208,5 +208,5 @@ def standardised(raw: Array, mean: Sequence[float] | Array, std: Sequence[float]
     """Raw numbers (..., F) as float32 in standard deviations from the mean; a NaN stays one."""
     with np.errstate(over="ignore"):
         scaled = (raw - np.asarray(mean)) / np.asarray(std)
-    out: Array = np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
+    out: Array = np.minimum(np.maximum(scaled, -FARTHEST), FARTHEST).astype(np.float32)  # faster than clip for few
     return out

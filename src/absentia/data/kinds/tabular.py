@@ -94,11 +94,12 @@ class TabularDecoder(Decoder):
         mean, std = self._scale
         flat = standardised(np.asarray(raw, dtype=np.float64), mean, std)  # of all columns at once: calls cost most
         holes = np.isnan(flat)
+        flat[holes] = 0
         codes = [
             _code(f["column"], cell.get(f["column"]), code)
             for f, code in zip(self._categorical, self._codes, strict=True)
         ]
-        return {"numbers": np.where(holes, 0, flat), "holes": holes, "categories": np.asarray(codes, np.int64)}
+        return {"numbers": flat, "holes": holes, "categories": np.asarray(codes, np.int64)}
 
     @cached_property
     def _scale(self) -> tuple[Array, Array]:
