@@ -67,6 +67,20 @@ def test_a_trained_one_answers_by_the_scenario_and_a_constant_code_does_not(gene
         assert bool((answers[0] - answers[-1]).abs().max() > 1e-3) == differs
 
 
+def test_a_completed_row_is_marked_and_a_whole_one_is_not() -> None:
+    """The scenario of everything is learned from rows that have everything, not from what stands in for them."""
+    batch = rows_with_something(data_for())
+    lacking = ~batch.presence.all(dim=1)
+    body = made(data_for(), generates="all").body
+    plain, marked = (body.code_of(batch.presence, completed=c) for c in (False, True))
+    assert torch.equal(plain[~lacking], marked[~lacking]) and (plain[lacking] != marked[lacking]).any(dim=1).all()
+    assert torch.equal(body.told(batch.presence), batch.presence)
+    for options in ({"mark": False}, {"scenario": "constant"}):
+        other = made(data_for(), generates="all", **options).body
+        assert other.told(batch.presence).all()
+        assert torch.equal(*(other.code_of(batch.presence, completed=c) for c in (False, True)))
+
+
 def test_what_a_row_has_is_kept_and_the_teacher_is_not_moved() -> None:
     data = data_for()
     batch = rows_with_something(data)

@@ -90,8 +90,8 @@ class Universal(Method):
         if options.teacher == "copy":
             teacher = self._part_seen(batch, laid, draw)
         else:
-            full = torch.ones_like(batch.presence)
-            teacher = self.body.see(batch, self.body.complete(batch), full, laid)  # type: ignore[arg-type]
+            told = self.body.told(batch.presence)
+            teacher = self.body.see(batch, self.body.complete(batch), told, laid)  # type: ignore[arg-type]
         terms |= {f"teacher {name}": loss for name, loss in self.body.task(teacher, batch.target).items()}
         near = agreement if options.teacher == "copy" else feature_loss
         terms["features"] = options.features * near(student.features, teacher.features)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from absentia.data.batch import Batch
 from absentia.layers.distribution import Look
+from absentia.layers.scenarios import Scenario, scenario_named
 from absentia.methods.base import Parts
 from absentia.methods.universal_options import UniversalOptions
 from absentia.models.imagination import Masks
@@ -44,6 +45,8 @@ class Body(nn.Module, ABC):
         self.names, self.options, self.codec = list(parts.names), options, parts.codec
         self.look: Look | None = None if options.distribution == "none" else options.distribution
         self.code = options.text_width if options.scenario == "text" else options.code
+        self.scenario: Scenario = scenario_named(options.scenario, names=parts.names, width=self.code)
+        self.completed = nn.Parameter(torch.randn(self.code) / len(parts.names) ** 0.5) if options.marks else None
 
     def imagine(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
         """The losses of masked autoencoding, stage 1."""
@@ -70,6 +73,17 @@ class Body(nn.Module, ABC):
     def take_up(self) -> None:
         """Begin stage 2 with the weights that stage 1 left; its last layer stays behind."""
         self.backbone.load_state_dict(self.imagination.get_submodule("backbone").state_dict())
+
+    def code_of(self, scenario: Tensor, *, completed: bool) -> Tensor:
+        """(B, code): what the model is made for, `scenario` bool (B, M); rows that were completed are marked."""
+        code = cast(Tensor, self.scenario(scenario))
+        if not completed or self.completed is None:
+            return code
+        return code + ~scenario.all(dim=1, keepdim=True) * self.completed
+
+    def told(self, presence: Tensor) -> Tensor:
+        """The scenario of rows that are completed: what they have, if a mark says the rest, else everything."""
+        return torch.ones_like(presence) if self.completed is None else presence
 
     @abstractmethod
     def complete(self, batch: Batch) -> Tensor:

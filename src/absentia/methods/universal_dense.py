@@ -12,7 +12,6 @@ from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
 from absentia.layers.heads import task_loss
 from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual, affine, film, filmed
-from absentia.layers.scenarios import Scenario, scenario_named
 from absentia.methods.base import Parts
 from absentia.methods.universal_body import Body, Seen
 from absentia.methods.universal_options import Generated, UniversalOptions
@@ -46,7 +45,6 @@ class Dense(Body):
         )
         self.backbone = parts.backbone(1)
         self.head = cast(DenseHead, parts.head(self.backbone))
-        self.scenario: Scenario = scenario_named(options.scenario, names=parts.names, width=self.code)
         residuals = [HyperResidual(channels=c, narrow=options.narrow) for c in self.backbone.levels]
         self.residuals = nn.ModuleList(residuals if options.makes("residual", USUAL) else [])
         self.extra = (
@@ -74,7 +72,7 @@ class Dense(Body):
     def see(self, batch: Batch, made: Tensor | None, scenario: Tensor, laid: None = None) -> Seen:
         """Run rows with what stands in, as the model made for `scenario` bool (B, M)."""
         x = self.imagination.shown(batch, self.imagination.filling(batch).detach() if made is None else made)
-        code = self.scenario(scenario)
+        code = self.code_of(scenario, completed=made is not None)
         numbers = self.early(code)
         deep, features = self.backbone(x, lambda level, number: self._made(level, number, numbers))
         scores = self.head(features)

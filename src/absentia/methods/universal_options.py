@@ -50,6 +50,8 @@ class UniversalOptions:
             film of tokens and all of voxels.
         scenario: how a scenario is embedded: composed (also for scenarios never trained, and many modalities), table,
             text (a sentence each, read by `encoder`), constant (the hyper-network does not know it; an ablation).
+        mark: whether a completed row is read by the scenario of what it has and a learned mark that the rest is
+            reconstructed; else by the scenario of a row that has everything.
         encoder: folder or hub name of a CLIP text encoder, for text.
         words: the sentence of a scenario, which says {present} and {absent}.
         text_width: numbers that the encoder gives.
@@ -75,6 +77,7 @@ class UniversalOptions:
     temperature: float = 1.0
     generates: Generated | None = None
     scenario: ScenarioName = "composed"
+    mark: bool = True
     encoder: str | None = None
     words: str = "A sample with {present} available; {absent} missing."
     text_width: int = 512
@@ -104,6 +107,11 @@ class UniversalOptions:
     def makes(self, part: str, usual: Generated) -> bool:
         """Whether the hyper-network makes this part; `usual` is what it makes where nothing was said."""
         return (self.generates or usual) in (part, "all")
+
+    @property
+    def marks(self) -> bool:
+        """Whether there is a mark: a code that knows no scenario knows no mark either."""
+        return self.mark and self.scenario != "constant"
 
     def _check_text(self) -> None:
         if self.scenario == "text" and not self.encoder:

@@ -16,7 +16,6 @@ from absentia.layers.heads import Head, task_loss
 from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual
 from absentia.layers.naming import module_key
 from absentia.layers.packing import Packing, Segment
-from absentia.layers.scenarios import Scenario, scenario_named
 from absentia.methods.base import Parts
 from absentia.methods.universal_body import Body, Seen
 from absentia.methods.universal_options import Generated, UniversalOptions
@@ -45,7 +44,6 @@ class Tokens(Body):
         width = self.backbone.width
         self.voices = nn.ModuleDict({module_key(name): nn.Linear(width, width) for name in sorted(parts.names)})
         self.head = Head(width=width, names=parts.names, codec=parts.codec, dropout=parts.dropout)
-        self.scenario: Scenario = scenario_named(options.scenario, names=parts.names, width=self.code)
         depth = len(self.backbone.transformer.blocks)
         self.early = HyperNetwork(
             code=self.code,
@@ -87,7 +85,7 @@ class Tokens(Body):
         here = self._shown(self.laid(batch) if laid is None else laid, batch.presence)
         parts = [*here.items(), *self._instead(batch.presence, made)]
         packing = self.backbone.transformer.pack([segment for _, segment in parts], len(batch))
-        code = self.scenario(scenario)
+        code = self.code_of(scenario, completed=made is not None)
         with self._modulated(packing, self.early(code)):
             output = self.backbone.transformer.run(packing, rows="cls")
         fused = output.packed.new_zeros(len(batch), self.backbone.width)
