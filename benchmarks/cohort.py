@@ -6,7 +6,8 @@
 
 Each contrast of each training and validation subject is absent with probability 0.5, drawn once per seed and kept; a
 subject always keeps one. All test subjects are asked under all 15 subsets. Every row has the same number of steps
-(the universal model's two stages together), the same batch, rate and network.
+(the universal model's two stages together), the same batch, rate and network, and mirrors rows and varies their
+brightness as M3AE does.
 
   ignore          zeros for what is absent, and nothing is hidden in training
   dropout         modality dropout on top of what is absent
@@ -14,7 +15,7 @@ subject always keeps one. All test subjects are asked under all 15 subsets. Ever
   universal       reconstruct, then complete and distil, made for the scenario (defaults)
   reconstruction  the same, answering from reconstructions in place of the learned template
   m3ae            M3AE's settings: template, two copies that agree, no distribution, no hyper-network
-  no-distribution, no-distillation, no-hyper, constant, sliced, adversarial
+  no-distribution, no-distillation, no-hyper, no-mark, constant, sliced, adversarial
                   the universal model with this part off, or in this way
 
 How to read it: `mean` and `worst` are Dice over the 15 subsets (mean over regions and 40 subjects), in per cent;
@@ -57,11 +58,13 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "no-distribution": ("universal", ("distribution=none",)),
     "no-distillation": ("universal", ("features=0", "scores=0")),
     "no-hyper": ("universal", ("generates=none",)),
+    "no-mark": ("universal", ("mark=false",)),
     "constant": ("universal", ("scenario=constant",)),
     "sliced": ("universal", ("distribution=sliced",)),
     "adversarial": ("universal", ("distribution=adversarial",)),
 }
-USUAL = [name for name in ROWS if name not in ("sliced", "adversarial")]
+USUAL = [name for name in ROWS if name not in ("sliced", "adversarial", "constant")]
+VARIED = ("--masks.flips", "true", "--masks.intensity", "0.1")
 
 
 def main() -> None:
@@ -91,7 +94,7 @@ def _trained(name: str, seed: int, asked: argparse.Namespace, folder: Path) -> R
     share = 1 + IMAGINE if method == "universal" else 1.0
     words = ["train", asked.table, "--method", method, "--seed", str(seed), "--reference", "false", "--out", str(out)]
     words += ["--training.epochs", f"{asked.epochs / share:.4f}", "--training.batch", str(asked.batch)]
-    words += ["--training.lr", str(asked.lr), "--training.validations", "8"]
+    words += ["--training.lr", str(asked.lr), "--training.validations", "8", *VARIED]
     words += [] if name == "complete" else ["--plan", str(plan)]
     options = (*options, f"imagine={IMAGINE}") if method == "universal" else options
     words += [part for option in options for part in ("--options." + option.split("=")[0], option.split("=")[1])]
