@@ -42,7 +42,7 @@ def reconstruction(method: Method, rows: Rows, train: Rows, patterns: Bools) -> 
     if not isinstance(rows, DenseRows) or not isinstance(train, DenseRows):
         return None
     method.eval()
-    tested = _spread(rows, np.asarray(rows.presence.sum(axis=1) > 1), TESTED)
+    tested = _spread(rows, np.count_nonzero(rows.presence, axis=1) > 1, TESTED)
     patterns = patterns[patterns.any(axis=1) & ~patterns.all(axis=1)]
     if not _makes_something(method, tested, patterns):
         return None
