@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from absentia.data.absence import MaskPlan
 from absentia.data.absence_check import Check, self_test, strength_seen
-from absentia.data.absence_protocols import bernoulli, eta
+from absentia.data.absence_protocols import bernoulli, eta, per_modality
 from absentia.data.absence_rules import Rule
 from absentia.data.absence_scores import normal_scores
 from absentia.errors import UserError
@@ -43,6 +44,9 @@ RULES = {
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 mcar_rules = pytest.mark.parametrize("rule", [r for r in RULES.values() if r.mechanism == "mcar"])
+
+
+CONTRASTS = ("flair", "t1", "t1ce", "t2")
 
 
 def draw(rule: Rule | None, rows: Any = slice(None), **changes: Any) -> MaskPlan:
@@ -160,6 +164,37 @@ def test_rates_come_out_as_asked(rule: Rule) -> None:
     plan = MaskPlan.draw(modalities=MODALITIES, splits="all", ids=ids, rules={"all": rule}, values=values)
     near_asked(plan)
     assert rule.allow_empty or plan.keep.any(axis=1).all()
+
+
+TABLES = {
+    "bernoulli": bernoulli(0.5, CONTRASTS),
+    "fraction": Rule(p_incomplete=0.7),
+    "per_modality": per_modality({"t1": 0.2, "t1ce": 0.4, "flair": 0.6, "t2": 0.8}, CONTRASTS),
+}
+
+
+@pytest.mark.parametrize("protocol", TABLES)
+def test_a_stored_missing_table(protocol: str, tmp_path: Path) -> None:
+    """Same seed, same table; rates within what chance allows of the asked ones; no subject without anything."""
+    ids, rule = [f"subject {i}" for i in range(219)], TABLES[protocol]
+    keeps = []
+    for seed in (0, 0, *range(1, 9)):
+        plan = MaskPlan.draw(modalities=CONTRASTS, splits="train", ids=ids, rules={"train": rule}, seed=seed)
+        keeps.append(plan.keep)
+        assert plan.keep.any(axis=1).all(), "no empty subject"
+    assert (keeps[0] == keeps[1]).all() and (keeps[0] != keeps[2]).any()
+    plan.save(tmp_path / "table.parquet")
+    assert (MaskPlan.load(tmp_path / "table.parquet").keep == plan.keep).all(), "drawn once and kept"
+    asked = rule.asked(CONTRASTS)
+    for found in keeps[1:]:
+        incomplete = int((~found.all(axis=1)).sum())
+        if rule.p_incomplete is not None:
+            assert binomtest(incomplete, 219, rule.p_incomplete).pvalue > 1e-5
+        for m, name in enumerate(CONTRASTS):
+            assert binomtest(int((~found[:, m]).sum()), 219, asked["p_absent"][name]).pvalue > 1e-5
+    share = 1 - np.mean(keeps[1:], axis=(0, 1))
+    expected = np.asarray([asked["p_absent"][name] for name in CONTRASTS])
+    assert (np.abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / (9 * 219))).all(), "over all tables too"
 
 
 def near_asked(plan: MaskPlan) -> None:

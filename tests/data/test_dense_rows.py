@@ -130,6 +130,19 @@ def test_a_bad_cell_names_the_subject_and_what_is_wrong(case: str) -> None:
     assert (0 in rows.index) == (policy == "absent")
 
 
+def test_labels_in_no_region_and_other_origins_are_said() -> None:
+    made = scans.rows(dims=3, side=9)
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[2:5, 2:5, 2:5], labels[0, 0], labels[1, 1, 1] = 4, 3, 2
+    away = np.diag([1.0, 1, 2, 1])
+    away[:3, 3] = 0, 3, 4
+    made[0] |= {"mask": nifti(labels), "t2": nifti(np.ones((9, 9, 9), np.uint8), away)}
+    notes = scans.prepared(made).notes
+    assert "Labels in no region count as background: 2, 3; first 2, in p0. (train rows)" in notes
+    assert any("1 cells have another origin than their row, the first 't2' of p0 by 5 mm" in note for note in notes)
+    assert not any("origin" in note or "Labels" in note for note in scans.prepared(scans.rows(dims=3, side=9)).notes)
+
+
 def test_what_is_absent_is_never_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     data = scans.prepared()
     rows = dense(data)

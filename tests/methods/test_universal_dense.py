@@ -2,15 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from tests import scans
 from tests.laws import losses_and_gradients, same_bits
 
+from absentia.config import Model, RunConfig, Training
 from absentia.data.batch import Batch
 from absentia.data.schema import Target
 from absentia.data.target import TargetCodec
+from absentia.jobs import train_run
 from absentia.layers.subsets import all_patterns
 from absentia.methods.base import Parts
 from absentia.methods.universal import Universal
@@ -179,3 +186,50 @@ def test_reconstructions_stand_beside_the_truth() -> None:
     found = made(SPACES[0]).reconstructions(batch_of(SPACES[0]))
     assert set(found) == set(NAMES)
     assert all(true.shape == guess.shape and len(true) == 1 for true, guess in found.values())
+
+
+# ------------------------------------------------------------------------------------------------- what it is for
+
+
+def told_by_another(rows: int, seed: int) -> pa.Table:
+    """The mask is where A is bright; B tells A in part, turned round, and has something of its own. All is there."""
+    rng = np.random.default_rng(seed)
+    columns: dict[str, list[Any]] = {"split": [], "a": [], "b": [], "mask": []}
+    for i in range(rows):
+        one, own = (gaussian_filter(rng.normal(size=(16, 16)), 2, mode="wrap") for _ in range(2))
+        one, own = one / one.std(), own / own.std()
+        cells = {"a": 0.5 + 0.12 * one, "b": 0.5 - 0.12 * (0.85 * one + 0.53 * own), "mask": (one > 0.8).astype(int)}
+        columns["split"].append("train" if i < rows // 2 else "val" if i < rows * 5 // 8 else "test")
+        for name, cell in cells.items():
+            columns[name].append(cell.tolist())
+    return pa.table(columns)
+
+
+def test_of_what_tells_it_in_part_more_is_made_than_by_zeros(tmp_path: Path) -> None:
+    """Dice from B alone, of training rows that have both, against zeros in the place of A."""
+    config = RunConfig(
+        table="made",
+        modality={"a": "volume", "b": "volume"},
+        target="mask=mask",
+        method="universal",
+        model=Model(network_options={"features": [8] * 6}),
+        training=Training(epochs=16, batch=12, validations=1, lr=1e-2),
+    )
+    report = train_run(config, tmp_path / "run", source=told_by_another(96, 0), page=False)
+    scores = {line["pattern"]: (line["score"], line["reference"]) for line in report["patterns"]}
+    assert scores["b"][0] > scores["b"][1] + 0.1
+    assert scores["a"][0] > 0.6 and scores["a+b"][0] > 0.6
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_it_learns_in_half_precision(dims: int, tmp_path: Path) -> None:
+    data = scans.prepared(scans.rows(dims=dims, side=9))
+    plain, half = (scans.method_of("universal", data, stir=0.0) for _ in range(2))
+    for method, precision in ((plain, "no"), (half, "bf16")):
+        settings = replace(scans.QUICK, epochs=2, precision=precision, lr=1e-3)
+        scans.loop_of(method, data, tmp_path / precision, settings=settings).fit()
+    for one, other in zip(plain.learned().values(), half.learned().values(), strict=True):
+        assert one.dtype == other.dtype and torch.isfinite(other).all()
+    scores = [m(scans.everything(data)).scores for m in (plain, half)]
+    assert (scores[0] != scores[1]).any(), "it was half precision"
+    assert (scores[0] - scores[1]).abs().max() < 0.2

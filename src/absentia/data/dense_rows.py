@@ -13,7 +13,7 @@ import torch
 
 from absentia.data.batch import Batch
 from absentia.data.crops import Box, Cut, Seen, foreground
-from absentia.data.grids import differs, spacing_of
+from absentia.data.grids import differs, moved, spacing_of
 from absentia.data.kinds import Value
 from absentia.data.kinds.base import Array
 from absentia.data.masks import MaskReader
@@ -47,6 +47,8 @@ class DenseRows(Rows):
     labelled: bool = False
     _places: dict[int, Place] = field(default_factory=dict, repr=False)
     _boxes: dict[int, Box] = field(default_factory=dict, repr=False)
+    _strays: dict[int, str] = field(default_factory=dict, repr=False)
+    _moved: dict[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def at_once(self) -> int:
@@ -55,6 +57,21 @@ class DenseRows(Rows):
     def label(self, codec: TargetCodec, cells: Sequence[Any]) -> None:
         self.labelled = True
         self.target = np.zeros((len(self), codec.target.size), dtype=np.int64)
+
+    def remarks(self) -> list[str]:
+        """Labels in no region, and rows whose cells begin elsewhere."""
+        said = []
+        if self._strays:
+            label, where = next(iter(self._strays.items()))
+            listed = ", ".join(map(str, sorted(self._strays)))
+            said.append(f"Labels in no region count as background: {listed}; first {label}, in {where}.")
+        if self._moved:
+            where, far = next(iter(self._moved.items()))
+            said.append(
+                f"{len(self._moved):,} cells have another origin than their row, the first {where} by {far:.3g} mm; "
+                "their voxels were taken as they are counted."
+            )
+        return said
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> Rows:
         rows = super().where(chosen)
@@ -149,6 +166,9 @@ class DenseRows(Rows):
         wrong = differs((space, affine), (place.space, place.affine))
         if wrong:
             raise BadCell(f"does not lie on the grid of {place.column!r}: {wrong}")
+        far = moved(affine, place.affine)
+        if far > min(spacing_of(place.affine)) / 2:
+            self._moved[f"{column!r} of {self._called(position)}"] = far
 
     def _read_all(self, positions: Ints, on_bad: OnBad) -> Iterator[tuple[int, BadCellRecord]]:
         yield from super()._read_all(positions, on_bad)
@@ -156,7 +176,7 @@ class DenseRows(Rows):
             return
         for position in positions.tolist():
             try:
-                mask = self._read_mask(position)
+                mask = self._read_mask(position, first=True)
             except BadCell as error:
                 policy = "error" if on_bad == "error" else "skip"  # a row without its mask teaches and says nothing
                 yield position, self._record(self._target_columns[0], position, error, policy)
@@ -178,13 +198,20 @@ class DenseRows(Rows):
             record = self._record(self._target_columns[0], position, error, "error")
             raise UserError(f"{record}; it could be read at first, so the table or its files have changed") from None
 
-    def _read_mask(self, position: int) -> Array:
+    def _read_mask(self, position: int, *, first: bool = False) -> Array:
         assert self.schema.target is not None
         chunk = self.take(self.index[position : position + 1])
         cells = [chunk.column(column).to_pylist()[0] for column in self._target_columns]
-        grid = MaskReader(self.schema.target, self.root).read(cells)
+        reader = MaskReader(self.schema.target, self.root)
+        labels = reader.labels(cells)
+        grid = reader.regions(labels)
         self._settle(position, grid.voxels.shape[1:], grid.affine, self.schema.target.column)
+        for stray in reader.strays(labels) if first else []:
+            self._strays.setdefault(stray, self._called(position))
         return grid.voxels
+
+    def _called(self, position: int) -> str:
+        return self.ids[position] if self.schema.id else f"row {self.first + int(self.index[position])}"
 
     @property
     def _target_columns(self) -> tuple[str, ...]:

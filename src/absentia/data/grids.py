@@ -16,13 +16,14 @@ from absentia.data.kinds.base import Array, source_of
 from absentia.data.kinds.image import read_image
 from absentia.errors import BadCell, extra
 
-__all__ = ["NIFTI", "Grid", "differs", "read_grid", "spacing_of"]
+__all__ = ["NIFTI", "Grid", "differs", "moved", "read_grid", "spacing_of"]
 
 NIFTI = (".nii", ".nii.gz")
 GZIP, MAGIC = b"\x1f\x8b", (b"n+1\0", b"n+2\0")
 LARGEST = 2**31  # bytes of a volume once it is unpacked; a larger one is a mistake or an attack
 EXPECTED = "bytes, a path or nested lists"
 NEARLY = 1e-3  # mm, and share of a voxel's size
+TURNED = 1.0  # degrees; at the edge of a head that is a voxel or two
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ def spacing_of(affine: npt.NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def differs(one: tuple[tuple[int, ...], Array], other: tuple[tuple[int, ...], Array]) -> str | None:
-    """How two spaces with their affines differ, in words: shape, spacing or orientation; None where they agree."""
+    """How two spaces with their affines differ, in words: shape, spacing or orientation; None where they agree.
+
+    Their origins may differ, for many files have none that means anything; see `moved`.
+    """
     (space, affine), (other_space, other_affine) = one, other
     if space != other_space:
         return f"shape {_by(space)}, not {_by(other_space)}"
@@ -75,7 +79,21 @@ def differs(one: tuple[tuple[int, ...], Array], other: tuple[tuple[int, ...], Ar
     if not np.allclose(spacing, other_spacing, rtol=NEARLY, atol=NEARLY):
         return f"spacing {_by(spacing)} mm, not {_by(other_spacing)} mm"
     ways, other_ways = _orientation(affine), _orientation(other_affine)
-    return None if ways == other_ways else f"orientation {ways}, not {other_ways}"
+    if ways != other_ways:
+        return f"orientation {ways}, not {other_ways}"
+    angle = _angle(affine, other_affine)
+    return f"orientation turned by {angle:.0f} degrees" if angle > TURNED else None
+
+
+def moved(one: Array, other: Array) -> float:
+    """Millimetres between the first voxels of two affines."""
+    return float(np.linalg.norm(one[:3, 3] - other[:3, 3]))
+
+
+def _angle(one: Array, other: Array) -> float:
+    """Degrees between the axes of two affines that are furthest apart."""
+    first, second = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0).clip(1e-12) for affine in (one, other))
+    return float(np.degrees(np.arccos((first * second).sum(axis=0).clip(-1, 1))).max())
 
 
 def _orientation(affine: Array) -> str:
@@ -97,6 +115,8 @@ def _nifti(content: bytes) -> Grid:
         raise BadCell(f"is a damaged or truncated volume: {error}") from None
     if image.affine is None or not np.isfinite(image.affine).all():
         raise BadCell("has an affine that is not finite")
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:  # as many programs write a single volume
+        voxels = voxels[..., 0]
     return Grid(_checked(voxels), np.asarray(image.affine, dtype=np.float64))
 
 

@@ -31,7 +31,18 @@ class MaskReader:
 
     def read(self, cells: Sequence[Any]) -> Grid:
         """Regions (K, *space), bool, in the order of the target's classes; cells as the target has columns."""
-        grids = self.labels(cells)
+        return self.regions(self.labels(cells))
+
+    def strays(self, grids: Sequence[Grid]) -> list[int]:
+        """Labels that are in no region."""
+        if len(grids) > 1:
+            return []
+        known = {0, *(label for labels in self.target.masks.regions.values() for label in labels)}
+        found = np.flatnonzero(np.bincount(grids[0].voxels.ravel()))
+        return [label for label in found.tolist() if label not in known]
+
+    def regions(self, grids: Sequence[Grid]) -> Grid:
+        """Regions of what `labels` read."""
         if len(grids) > 1:
             return Grid(np.stack([grid.voxels > 0 for grid in grids]), grids[0].affine)
         labels, regions = grids[0].voxels, self.target.masks.regions

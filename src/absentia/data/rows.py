@@ -101,6 +101,10 @@ class Rows:
             advance(len(positions))
         return self.where(~dropped) if dropped.any() else self
 
+    def remarks(self) -> list[str]:
+        """What a person should know of what was read."""
+        return []
+
     def where(self, chosen: npt.NDArray[np.bool_]) -> Rows:
         """Some of the rows (bool (N,)), with what has been read of them."""
         positions = np.flatnonzero(chosen)

@@ -42,11 +42,11 @@ def reconstruction(method: Method, rows: Rows, train: Rows, patterns: Bools) -> 
     if not isinstance(rows, DenseRows) or not isinstance(train, DenseRows):
         return None
     method.eval()
-    tested = _spread(rows, np.asarray(rows.presence.sum(axis=1) > 1), TESTED)
+    tested = _spread(rows, 2, TESTED)
     patterns = patterns[patterns.any(axis=1) & ~patterns.all(axis=1)]
     if not _makes_something(method, tested, patterns):
         return None
-    usual = _usual(_spread(train, train.presence.any(axis=1), TIMES * TESTED), tested)
+    usual = _usual(_spread(train, 1, TIMES * TESTED), tested)
     return {
         "usual": usual.name,
         "train_rows": usual.rows,
@@ -56,9 +56,9 @@ def reconstruction(method: Method, rows: Rows, train: Rows, patterns: Bools) -> 
     }
 
 
-def _spread(rows: DenseRows, able: Bools, most: int) -> DenseRows:
-    """Some of the rows, evenly spread; fewer where they are large."""
-    places = np.flatnonzero(able)
+def _spread(rows: DenseRows, contrasts: int, most: int) -> DenseRows:
+    """Some of the rows that have so many contrasts, evenly spread; fewer where they are large."""
+    places = np.flatnonzero(rows.presence.sum(axis=1) >= contrasts)
     size = max((math.prod(rows.space(int(p))) for p in places), default=1) * len(rows.schema.names)
     share = most / TESTED
     count = min(len(places), most, max(round(share * FEWEST), round(share * VOXELS) // size))

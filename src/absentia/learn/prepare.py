@@ -188,6 +188,7 @@ def prepare(
         rows[name] = _read(part, on_bad, name, advance)
         if name == "train":
             _check_readable(rows[name])
+    notes += [f"{remark} ({name} rows)" for name, part in rows.items() for remark in part.remarks()]
     return Prepared(fitted=fitted, rows=rows, plan=plan, notes=[*notes, *fitted.cache_notes()])
 
 

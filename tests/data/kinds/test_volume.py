@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 from tests.scans import content, nifti
 
-from absentia.data.grids import differs, read_grid, spacing_of
+from absentia.data.grids import differs, moved, read_grid, spacing_of
 from absentia.data.kinds import Volume
 from absentia.errors import BadCell, UserError
 
@@ -34,6 +34,12 @@ def test_a_volume_by_path_by_bytes_and_as_lists_is_the_same(tmp_path: Path) -> N
     assert decoder.space == (4, 5, 6) and found[0].shape == (1, 4, 5, 6) and found[0].dtype == np.float32
     assert all((f == found[0]).all() for f in found)
     assert decoder.collate([decoder.decode(c) for c in cells])["voxels"].shape == (5, 1, 4, 5, 6)
+
+
+def test_a_single_volume_may_have_axes_of_length_one_behind_it() -> None:
+    for axes in ([None], [None, None]):
+        voxels = read_grid(nifti(SCAN[(..., *axes)]), None).voxels
+        assert voxels.shape == SCAN.shape and (voxels == SCAN).all()
 
 
 def test_intensities_go_from_0_to_1_between_the_percentiles_of_what_is_not_0() -> None:
@@ -131,11 +137,16 @@ def test_options_that_cannot_be(options: dict[str, Any]) -> None:
 
 def test_grids_agree_in_shape_spacing_and_orientation() -> None:
     plain = np.diag([1.0, 1.0, 2.0, 1.0])
-    turned, moved = np.diag([-1.0, 1.0, 2.0, 1.0]), plain.copy()
-    moved[:3, 3] = 5
+    turned, shifted = np.diag([-1.0, 1.0, 2.0, 1.0]), plain.copy()
+    shifted[:3, 3] = 5
     here = ((4, 5, 6), plain)
-    assert differs(here, here) is None and differs(here, ((4, 5, 6), moved)) is None
+    assert differs(here, here) is None and differs(here, ((4, 5, 6), shifted)) is None
     assert differs(here, ((4, 5, 7), plain)) == "shape 4 x 5 x 6, not 4 x 5 x 7"
     assert differs(here, ((4, 5, 6), np.eye(4))) == "spacing 1 x 1 x 2 mm, not 1 x 1 x 1 mm"
     assert differs(here, ((4, 5, 6), turned)) == "orientation RAS, not LAS"
+    for angle, words in ((0.5, None), (20, "orientation turned by 20 degrees")):
+        turn = np.eye(4)
+        turn[:2, :2] = [[np.cos(a := np.deg2rad(angle)), -np.sin(a)], [np.sin(a), np.cos(a)]]
+        assert differs(here, ((4, 5, 6), turn @ plain)) == words
+    assert moved(plain, shifted) == pytest.approx(75**0.5)
     assert spacing_of(read_grid(content(SCAN), None).affine) == (1.0, 1.0, 2.0)
