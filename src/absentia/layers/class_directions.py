@@ -1,7 +1,8 @@
 """A learned direction for each class, to which rows of any modality are drawn: losses of one row at a time.
 
 The orthogonal projection loss of SBNet compares the rows of a batch; with many classes few of them are alike. Against
-directions every row has its own class and all the others in every step, however small, and whoever shares it.
+directions every row has its own class and all the others in every step, however small, and whoever shares it. In
+float32 at least.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from absentia.layers.exactly import exactly
 
 __all__ = ["ClassDirections"]
 
@@ -27,6 +30,7 @@ class ClassDirections(nn.Module):
         fresh = torch.randn(classes - known, width, generator=draw).to(self.vectors)
         self.vectors = nn.Parameter(torch.cat([self.vectors.detach(), fresh]))
 
+    @exactly
     def orthogonal(self, units: Tensor, marks: Tensor, *, apart: float = 0.7) -> Tensor:
         """(n,): 1 - mean cosine with the row's classes, + apart * mean |cosine| with the other classes.
 
@@ -36,10 +40,12 @@ class ClassDirections(nn.Module):
         near = _mean(1 - cosines, marks)
         return near + apart * _mean(cosines.abs(), 1 - marks)
 
+    @exactly
     def centre(self, units: Tensor, marks: Tensor) -> Tensor:
         """(n,): half the squared distance to the centres of the row's classes (Wen et al., ECCV 2016)."""
         return _mean(self._distances(units), marks) / 2
 
+    @exactly
     def git(self, units: Tensor, marks: Tensor) -> Tensor:
         """(n,): the centre loss, + the mean of 1 / (1 + squared distance) to other centres (Calefati et al., 2018)."""
         return self.centre(units, marks) + _mean(1 / (1 + self._distances(units)), 1 - marks)

@@ -1,7 +1,7 @@
 """Losses of pairs in a batch: the orthogonal projection loss of SBNet, and contrasts within and across modalities.
 
 They compare the rows of a step with each other, so their value depends on who shares it. What compares a row with its
-class alone is in `class_directions.py`.
+class alone is in `class_directions.py`. All are computed in float32 at least.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from absentia.layers.exactly import exactly
+
 __all__ = ["alike_and_unlike", "cross_modal_contrast", "orthogonal_projection", "supervised_contrast"]
 
 TINY = 1e-6  # in the denominators (SBNet, released code)
 
 
+@exactly
 def alike_and_unlike(marks: Tensor) -> tuple[Tensor, Tensor]:
     """bool (n, n) twice: other rows with exactly the same classes, and with none in common; marks (n, K) of 0 and 1."""
     shared, count = marks @ marks.T, marks.sum(dim=1)
@@ -23,6 +26,7 @@ def alike_and_unlike(marks: Tensor) -> tuple[Tensor, Tensor]:
     return same & others, (shared == 0) & others
 
 
+@exactly
 def orthogonal_projection(units: Tensor, alike: Tensor, unlike: Tensor, *, apart: float = 0.7) -> Tensor:
     """(1 - mean cosine of alike pairs) + apart * mean |cosine| of unlike ones (Ranasinghe et al., ICCV 2021).
 
@@ -34,6 +38,7 @@ def orthogonal_projection(units: Tensor, alike: Tensor, unlike: Tensor, *, apart
     return (1 - near) + apart * far
 
 
+@exactly
 def supervised_contrast(units: Tensor, alike: Tensor, *, temperature: float) -> Tensor:
     """SupCon (Khosla et al., NeurIPS 2020) over rows (n, D) that have an alike one; 0 where none has."""
     scores = units @ units.T / temperature
@@ -44,6 +49,7 @@ def supervised_contrast(units: Tensor, alike: Tensor, *, temperature: float) -> 
     return -said.sum() / (count > 0).sum().clamp(min=1)
 
 
+@exactly
 def cross_modal_contrast(one: Tensor, other: Tensor, *, temperature: float) -> Tensor:
     """InfoNCE in both directions between two modalities of the same n rows, (n, D) each; 0 for fewer than two rows."""
     if len(one) < 2:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from absentia.layers.exactly import exactly
 from absentia.layers.naming import module_key
 from absentia.layers.side_stream import Reads, side_stream
 from absentia.models.unimodal import Encoded, Unimodal
@@ -96,10 +97,11 @@ class Scales(nn.Module):
                 self.known[place] = True
 
 
+@exactly
 def combined(means: Tensor, log_variances: Tensor, there: Tensor) -> Tensor:
     """Guesses of several sources (S, n, D), their log variances (S, n) and which there are, bool (S, n), to (n, D).
 
-    Weighted by precision, as independent Gaussian witnesses are; a row without any gets 0.
+    Weighted by precision, as independent Gaussian witnesses are, in float32 at least; a row without any gets 0.
     """
     weight = F.softmax((-log_variances).masked_fill(~there, -torch.inf), dim=0)
     return (means * weight.nan_to_num(0.0)[..., None]).sum(dim=0)

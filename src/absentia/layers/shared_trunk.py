@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from absentia.layers.exactly import exact
 from absentia.layers.naming import module_key
 
 __all__ = ["NORMS", "Norm", "Trunk"]
@@ -49,7 +50,7 @@ class Trunk(nn.Module):
             x = linear(x)
             x = norm(x, sizes) if isinstance(norm, ModalityNorm) else norm(x)
             x = self.dropout(F.relu(x))
-        units = F.normalize(x, dim=1)
+        units = F.normalize(exact(x), dim=1)
         return dict(zip(sizes, torch.split(units, list(sizes.values())), strict=True))
 
 

@@ -2,6 +2,7 @@
 
 Bardes, Ponce & LeCun, ICLR 2022 (arXiv 2105.04906). The paper sums the variance terms of both branches, its code takes
 their mean; both are here. Agreement needs rows that have both; variance and covariance count all rows of a branch.
+All of it is computed in float32 at least.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from absentia.layers.exactly import exactly
+
 __all__ = ["Reduction", "covariance", "invariance", "variance", "vicreg"]
 
 Reduction = Literal["mean", "sum"]
 EPSILON = 1e-4
 
 
+@exactly
 def vicreg(
     x: Tensor,
     y: Tensor,
@@ -41,11 +45,13 @@ def vicreg(
     return s * invariance(x, y) + v * spread + c * (covariance(one) + covariance(other))
 
 
+@exactly
 def invariance(x: Tensor, y: Tensor) -> Tensor:
     """The mean over rows and dimensions of (x - y)²; 0 without rows."""
     return F.mse_loss(x, y) if len(x) else (x.sum() + y.sum()) * 0
 
 
+@exactly
 def variance(x: Tensor, gamma: float = 1.0) -> Tensor:
     """The mean over dimensions of how much their standard deviation lacks to gamma; 0 for fewer than two rows."""
     if len(x) < 2:
@@ -53,6 +59,7 @@ def variance(x: Tensor, gamma: float = 1.0) -> Tensor:
     return F.relu(gamma - (x.var(dim=0) + EPSILON).sqrt()).mean()
 
 
+@exactly
 def covariance(x: Tensor) -> Tensor:
     """(1 / d) times the sum of squared covariances of different dimensions; 0 for fewer than two rows.
 

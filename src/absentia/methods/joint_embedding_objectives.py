@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from absentia.layers.exactly import exactly
 from absentia.layers.gathered import gathered
 from absentia.layers.predictors import Predicted
 from absentia.layers.vicreg import vicreg
@@ -49,9 +50,7 @@ def pair_loss(pair: Pair, options: JointEmbeddingOptions) -> Tensor:
     A hinge at a deviation of 1 is meant for such a scale. Guesses stay on the scale of embeddings outside. What learns
     of the true embedding learns through its deviations too: else it would pay to let them shrink, to nothing.
     """
-    centre, spread = _scale(pair.true)
-    true = (pair.true - centre) / spread
-    made = (pair.made.mean - centre.detach()) / spread.detach()
+    made, true = _standardised(pair.made.mean, pair.true)
     x, y = made[pair.of_made], true[pair.of_true]
     aim = y if options.target_grad == "full" else y.detach()
     everything = true.detach() if options.target_grad == "none" else true
@@ -61,14 +60,25 @@ def pair_loss(pair: Pair, options: JointEmbeddingOptions) -> Tensor:
 
 def moment_distance(pair: Pair) -> Tensor:
     """Squared distances of means and covariances of all guesses and all true embeddings (CORAL, Sun & Saenko 2016)."""
-    made, true = pair.made.mean, pair.true.detach()
+    return _moments_apart(pair.made.mean, pair.true.detach())
+
+
+@exactly
+def _moments_apart(made: Tensor, true: Tensor) -> Tensor:
     if len(made) < 2 or len(true) < 2:
         return made.sum() * 0
-    centre, spread = _scale(true)
-    made, true = (made - centre) / spread, (true - centre) / spread
+    made, true = _standardised(made, true)
     return (made.mean(0) - true.mean(0)).square().mean() + (made.T.cov() - true.T.cov()).square().mean()
 
 
+@exactly
+def _standardised(made: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """In standard deviations of true embeddings from their mean; guesses have no way back to either."""
+    centre, spread = _scale(true)
+    return (made - centre.detach()) / spread.detach(), (true - centre) / spread
+
+
+@exactly
 def _objective(x: Tensor, y: Tensor, all_x: Tensor, all_y: Tensor, options: JointEmbeddingOptions) -> Tensor:
     if options.objective == "vicreg":
         weights = (options.invariance, options.variance, options.covariance)
@@ -83,6 +93,7 @@ def _objective(x: Tensor, y: Tensor, all_x: Tensor, all_y: Tensor, options: Join
     return options.invariance * F.cross_entropy(alike, torch.arange(len(x), device=x.device))
 
 
+@exactly
 def _likelihood(x: Tensor, y: Tensor, log_variance: Tensor) -> Tensor:
     """Of the guess's variance, the mean standing still: half of log s² + error² / s²."""
     if not len(x):
