@@ -36,7 +36,7 @@ from _results import RESULTS, absentia, record, write
 
 Row = dict[str, Any]
 CONTRASTS = ("flair", "t1", "t1ce", "t2")
-IMAGINE = 0.5  # steps of the universal model's first stage, beside those of its second
+IMAGINE = 0.25  # steps of the universal model's first stage, beside those of its second
 M3AE = (
     "fill=template",
     "template=full",

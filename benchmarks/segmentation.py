@@ -47,8 +47,8 @@ FLAGS = {
     ],
     "smoke": ["training.batch=4", 'model.network_options={"features": [4, 4, 4, 4, 4, 4]}'],
 }
-EPOCHS = {"lgg_mri": 18.0, "ms_lesions": 150.0, "smoke": 1.0}
-SHARES = {"universal": 1.5}  # epochs of all stages, beside those of the last one
+EPOCHS = {"lgg_mri": 12.0, "ms_lesions": 150.0, "smoke": 1.0}
+SHARES = {"universal": 1.25}  # epochs of all stages, beside those of the last one
 Row = dict[str, Any]
 
 

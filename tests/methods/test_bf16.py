@@ -45,5 +45,4 @@ def test_losses_are_finite_and_scores_close(case: str, tmp_path: Path, monkeypat
         found[precision] = [row["score"] for row in report["patterns"]]
     assert len(found["no"]) == len(found["bf16"]) == 7
     means = {precision: sum(scores) / len(scores) for precision, scores in found.items()}
-    print(case, means)
     assert abs(means["bf16"] - means["no"]) < CLOSE, means

@@ -68,7 +68,7 @@ class UniversalOptions:
     rate: float = 0.5
     keep: float = 0.25
     teacher: Teacher = "completed"
-    imagine: float = 0.5
+    imagine: float = 0.25
     distribution: LookOrNone = "moments"
     joint: bool = True
     approximate: float = 0.1
