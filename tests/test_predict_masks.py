@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tests import scans
 from tests.damage import write_run
 
 from absentia.cli import main
+from absentia.config import RunConfig
+from absentia.data.catalog import cohort
 from absentia.data.schema import Target
 from absentia.data.segmentation import Masks
 from absentia.errors import UserError
+from absentia.evaluate.windows import dense_scores
+from absentia.jobs import train_run
 from absentia.learn.run import Run, load_run
 from absentia.predict import predict_run
 from absentia.predict_masks import label_map
@@ -97,3 +105,86 @@ def test_the_commands_from_a_folder_of_scans_to_masks(tmp_path: Path, capsys: py
     assert main(["evaluate", out, table, "--plan", plan, "--patterns", "flair"]) == 0
     assert main(["predict", out, table, "--out", str(tmp_path / "masks")]) == 0
     assert (tmp_path / "masks" / "answers.csv").is_file()
+
+
+def test_a_disk_that_is_full_leaves_whole_masks_and_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, made = run_of(tmp_path, 3)
+    room = iter([None, None])
+
+    def full(number: int) -> None:
+        if next(room, "none") == "none":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "answers.csv").write_text("of another time")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"masks/p1\.nii\.gz cannot be written: No space left on device"):
+        predict_run(run, scans.table(made), tmp_path / "masks")
+    assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == ["p0.nii.gz", "p0_1.nii.gz"]
+    assert all(nibabel.load(p).shape == (9, 9, 9) for p in (tmp_path / "masks").iterdir())
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    run, made = run_of(tmp_path, 2)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="the folder cannot be made: Not a directory"):
+        predict_run(run, scans.table(made), tmp_path / "file" / "masks")
+
+
+def test_stopped_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run, made = run_of(tmp_path, 3)
+    pq.write_table(scans.table(made), tmp_path / "scans.parquet")
+    asked = iter([False, True])
+
+    def stopped(*given: Any, **more: Any) -> Any:
+        if next(asked):
+            raise KeyboardInterrupt
+        return dense_scores(*given, **more)
+
+    monkeypatch.setattr("absentia.predict_masks.dense_scores", stopped)
+    words = ["predict", str(run.folder.path), str(tmp_path / "scans.parquet"), "--out", str(tmp_path / "masks")]
+    assert main(words) == 130
+    assert "absentia: stopped. The same command begins again." in capsys.readouterr().err
+    left = list((tmp_path / "masks").iterdir())
+    assert left and all(nibabel.load(p).shape == (9, 9, 9) for p in left), "whole masks, and no table of them"
+
+
+def test_a_bad_cell_names_the_subject(tmp_path: Path) -> None:
+    run, made = run_of(tmp_path, 3)
+    made[2] |= {"t2": scans.nifti(np.ones((9, 9, 8), np.uint8))}
+    with pytest.raises(UserError, match=r"row 2, column 't2': .* shape 9 x 9 x 8, not 9 x 9 x 9 \(of p1\)"):
+        predict_run(run, scans.table(made), tmp_path / "masks")
+
+
+def test_volumes_of_the_cohort_are_learned_and_answered_where_they_lie(tmp_path: Path) -> None:
+    """A few steps of the universal model on small volumes, then masks in the space of a scanner."""
+    affine = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -7], [0, 0, 3, 11], [0, 0, 0, 1]])
+    made = []
+    for number in range(10):
+        contrasts, labels = cohort.subject(number, dims=3, side=16)
+        cells = {name: scans.nifti(voxels, affine) for name, voxels in contrasts.items()}
+        split = "train" if number < 6 else "val" if number < 8 else "test"
+        made.append({"id": f"person {number}", "split": split, **cells, "lesion": scans.nifti(labels, affine)})
+    source, quick = pa.Table.from_pylist(made), replace(scans.QUICK, epochs=2, batch=2, validations=1)
+    config = RunConfig(
+        table="scans",
+        modality=dict.fromkeys(cohort.CONTRASTS, "volume"),
+        target="lesion=mask",
+        id="id",
+        method="universal",
+        model=scans.TINY,
+        training=quick,
+        masks=Masks(**cohort.DECLARATION["masks"], crop=[12], window=[12]),
+    )
+    report = train_run(config, tmp_path / "run", source=source)
+    assert len(report["patterns"]) == 15 and report["reconstruction"]["rows"] == 2
+    heard: list[str] = []
+    hidden = source.set_column(2, "flair", pa.nulls(10, pa.binary()))
+    predict_run(load_run(tmp_path / "run"), hidden, tmp_path / "masks", say=heard.append)
+    assert heard[-1] == "row 9, window 8" and len(heard) == 80, "every window of every row is said"
+    for row in made:
+        image = nibabel.load(tmp_path / "masks" / f"{row['id'].replace(' ', '_')}.nii.gz")
+        assert image.shape == (16, 16, 16) and np.allclose(image.affine, affine)
+        assert set(np.unique(np.asarray(image.dataobj))) <= {0, 1, 2, 4}

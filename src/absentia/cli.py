@@ -23,6 +23,8 @@ __all__ = ["main"]
 
 INTERRUPTED = 130
 
+GOES_ON = {"learn": "goes on"} | dict.fromkeys(("train", "pretrain", "demo"), "with --resume goes on")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for a mistake of the user, 130 after Ctrl-C."""
@@ -36,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error))
     except KeyboardInterrupt:
-        how = "The same command" + ("" if words[:1] == ["learn"] else " with --resume")
-        print(f"\nabsentia: stopped. {how} goes on.", file=sys.stderr)
+        how = GOES_ON.get("".join(words[:1]), "begins again")
+        print(f"\nabsentia: stopped. The same command {how}.", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -98,8 +98,7 @@ def _predict_masks(
     for chunk in table.chunks(FEW):
         part = _read(run, chunk, on_bad, absent, rows, table.root)
         assert isinstance(part, DenseRows)
-        id_column = run.fitted.schema.id
-        names = chunk.column(id_column).cast(pa.string()).to_pylist() if id_column in chunk.column_names else None
+        names = _entities(chunk, run.fitted.schema)
         folder.add(part, [names[i] if names else None for i in part.index], say)
         rows, skipped = rows + chunk.num_rows, skipped + chunk.num_rows - len(part)
         bad += part.bad
@@ -114,7 +113,14 @@ def _read(run: Run, chunk: pa.Table, on_bad: OnBad, absent: Sequence[str], first
         chunk = chunk.append_column(column, pa.nulls(chunk.num_rows))
     presence = natural_presence(chunk, schema)
     presence[:, [schema.names.index(name) for name in absent]] = False
-    return rows_of(chunk, run.fitted, on_bad=on_bad, presence=presence, first=first, root=root)
+    names = _entities(chunk, schema)
+    ids = [name or str(first + i) for i, name in enumerate(names)] if names else None
+    return rows_of(chunk, run.fitted, on_bad=on_bad, presence=presence, ids=ids, first=first, root=root)
+
+
+def _entities(chunk: pa.Table, schema: Schema) -> list[str | None] | None:
+    """Of each row its entity, where the table says them."""
+    return chunk.column(schema.id).cast(pa.string()).to_pylist() if schema.id in chunk.column_names else None
 
 
 def check_columns(table: Table, schema: Schema, absent: Sequence[str]) -> None:

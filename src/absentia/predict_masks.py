@@ -42,13 +42,20 @@ class MaskFolder:
     def __post_init__(self) -> None:
         if self.path.suffix in (".csv", ".parquet") or self.path.is_file():
             raise UserError(f"--out {str(self.path)!r}: masks go into a folder, one file for each row")
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / ANSWERS).unlink(missing_ok=True)  # it is there when all masks are
+        except OSError as error:
+            raise UserError(f"--out {str(self.path)!r}: the folder cannot be made: {error.strerror}") from None
 
     @torch.inference_mode()
     def add(self, rows: DenseRows, ids: Sequence[str | None], say: Said) -> None:
         """Answer rows and write them; ids: their entities, or None."""
         method = self.run.method.eval()
-        for positions in rows.portions(len(rows)):
+        at_once = (
+            1 if len(rows) and len(rows.space(0)) == 3 else len(rows)
+        )  # each volume is written when it is answered
+        for positions in rows.portions(at_once):
             scores, unsure = dense_scores(method, rows.batch(positions), advance=_counted(rows, positions, say))
             chosen = taken_back(scores > 0, method.parts.codec).cpu().numpy()
             for position, mask, uncertainty in zip(positions.tolist(), chosen, unsure.tolist(), strict=True):
@@ -108,12 +115,14 @@ def _write(path: Path, labels: npt.NDArray[np.generic], affine: npt.NDArray[np.f
         from PIL import Image
 
         path = path.with_name(path.name + ".png")
-        Image.fromarray(labels).save(path, "PNG")
+        with replacing(path) as temporary:
+            Image.fromarray(labels).save(temporary, "PNG")
         return path.name
     with extra("mri", "volumes"):
         import nibabel
     path = path.with_name(path.name + ".nii.gz")
-    path.write_bytes(gzip.compress(nibabel.Nifti1Image(labels, affine).to_bytes()))
+    with replacing(path) as temporary:
+        temporary.write_bytes(gzip.compress(nibabel.Nifti1Image(labels, affine).to_bytes()))
     return path.name
 
 
