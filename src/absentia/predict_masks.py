@@ -52,10 +52,8 @@ class MaskFolder:
     def add(self, rows: DenseRows, ids: Sequence[str | None], say: Said) -> None:
         """Answer rows and write them; ids: their entities, or None."""
         method = self.run.method.eval()
-        at_once = (
-            1 if len(rows) and len(rows.space(0)) == 3 else len(rows)
-        )  # each volume is written when it is answered
-        for positions in rows.portions(at_once):
+        volumes = len(rows) > 0 and len(rows.space(0)) == 3  # each of which is written as soon as it is answered
+        for positions in rows.portions(1 if volumes else len(rows)):
             scores, unsure = dense_scores(method, rows.batch(positions), advance=_counted(rows, positions, say))
             chosen = taken_back(scores > 0, method.parts.codec).cpu().numpy()
             for position, mask, uncertainty in zip(positions.tolist(), chosen, unsure.tolist(), strict=True):
