@@ -29,7 +29,7 @@ from absentia.predict_masks import MaskFolder
 
 __all__ = ["Predicted", "answer_chunk", "predict_run"]
 
-CHUNK, FEW = 1024, 8  # rows at once, and where each is a volume
+CHUNK, PLANES, VOLUMES = 1024, 32, 1  # rows at once, and where masks are answered
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def _predict_masks(
     say: Callable[[str], object],
 ) -> Predicted:
     folder, rows, skipped, bad = MaskFolder(run, out), 0, 0, []
-    for chunk in table.chunks(FEW):
+    dims = next(iter(run.fitted.decoders.values())).dims  # type: ignore[attr-defined]
+    for chunk in table.chunks(VOLUMES if dims == 3 else PLANES):
         part = _read(run, chunk, on_bad, absent, rows, table.root)
         assert isinstance(part, DenseRows)
         names = _entities(chunk, run.fitted.schema)

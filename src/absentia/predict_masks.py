@@ -52,10 +52,7 @@ class MaskFolder:
     def add(self, rows: DenseRows, ids: Sequence[str | None], say: Said) -> None:
         """Answer rows and write them; ids: their entities, or None."""
         method = self.run.method.eval()
-        at_once = (
-            1 if len(rows) and len(rows.space(0)) == 3 else len(rows)
-        )  # each volume is written when it is answered
-        for positions in rows.portions(at_once):
+        for positions in rows.portions(len(rows)):
             scores, unsure = dense_scores(method, rows.batch(positions), advance=_counted(rows, positions, say))
             chosen = taken_back(scores > 0, method.parts.codec).cpu().numpy()
             for position, mask, uncertainty in zip(positions.tolist(), chosen, unsure.tolist(), strict=True):

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+from tests import scans as made
+from tests.damage import write_run
 from tests.estimators.movies import QUICK
 from tests.scans import nifti
 
-from absentia import MultimodalClassifier, Tabular, UserError, Volume
+from absentia import (
+    MultimodalClassifier,
+    MultimodalLabeler,
+    MultimodalRegressor,
+    Tabular,
+    UserError,
+    Volume,
+)
 
 
 def scans(count: int = 40, side: int = 7) -> pd.DataFrame:
@@ -35,3 +47,19 @@ def test_volumes_of_different_sizes_want_a_size() -> None:
         MultimodalClassifier({"scan": Volume()}, seed=0, **QUICK).fit(table, target="kind")
     model = MultimodalClassifier({"scan": Volume(size=(8,))}, seed=0, **QUICK).fit(table, target="kind")
     assert len(model.predict(table)) == 80
+
+
+@pytest.mark.parametrize("estimator", [MultimodalClassifier, MultimodalLabeler, MultimodalRegressor])
+def test_masks_are_for_the_command_line(estimator: type[Any], tmp_path: Path) -> None:
+    planes = made.table(made.rows()).to_pandas()
+    model = estimator({name: Volume() for name in made.NAMES}, seed=0)
+    with pytest.raises(UserError, match="Estimators answer no masks: absentia train TABLE --target mask=mask does"):
+        model.fit(planes, target="mask")
+    with pytest.raises(UserError, match="holds pictures, volumes or nested lists"):
+        model.fit(planes[made.NAMES], [[[0, 1], [1, 0]]] * len(planes))
+    with pytest.raises(UserError, match="holds pictures, volumes or nested lists"):
+        model.fit(planes.assign(mask=[f"mask{i}.nii.gz" for i in range(len(planes))]), target="mask")
+    data = made.prepared()
+    run = write_run(made.method_of("dropout", data), data, tmp_path / "run", model=made.TINY)
+    with pytest.raises(UserError, match=r"is a mask: answer with absentia predict .* --out FOLDER"):
+        estimator.load(run.path)

@@ -159,3 +159,14 @@ def test_the_page_fits_the_screen(browser: Any, report: dict[str, Any], tmp_path
     visit = Visit(browser, file, width=width)
     visit.fits(width)
     visit.context.close()
+
+
+def test_every_contrast_is_shown_as_made_of_all_others_whatever_was_asked() -> None:
+    data = scans.prepared()
+    rows, train = data.rows["test"], data.rows["train"]
+    few = np.asarray([[False, True, False]])
+    found = reconstruction(imagining(data, 0.5), rows, train, few)
+    assert found is not None and [line["pattern"] for line in found["patterns"]] == ["t2"]
+    for contrast in (c for row in found["shown"] for c in row["contrasts"]):
+        first = contrast["made"][0]["present"]
+        assert not first[contrast["name"]] and sum(first.values()) >= 1 and contrast["made"][0]["off"]

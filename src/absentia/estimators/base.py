@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from absentia.config import Model, RunConfig, Training
 from absentia.data.absence import MaskPlan
 from absentia.data.kinds import Kind
+from absentia.data.masks import looks_like_mask
 from absentia.data.rows import BadCellRecord, OnBad
 from absentia.data.schema import Schema, Target, TargetKind
 from absentia.data.table import open_table
@@ -151,6 +152,7 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         settings = settings_of(self.get_params(deep=False))
         schema = Schema(modalities=declared_kinds(self.modalities), id=self.id, split=self.split)
         given = gather(X, y, target, validation, schema, several=self.target_kind == "labels")
+        _check_no_mask(given.column, given.answers)
         goal, classes = self._target(given.column, given.answers, given.labels)
         plan = plan if plan is None or isinstance(plan, MaskPlan) else MaskPlan.load(plan)
         scratch = Scratch()
@@ -202,6 +204,8 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         """
         run = load_run(path)
         kind = run.fitted.codec.target.kind
+        if kind == "mask":
+            raise UserError(f"the target of {path} is a mask: answer with absentia predict {path} TABLE --out FOLDER")
         if kind != cls.target_kind:
             raise UserError(f"the target of {path} is of kind {kind!r}; load it with {LOADERS[kind]}.load")
         model = cls(**parameters_of(run, [f.name for f in fields(cls) if f.init]))
@@ -282,6 +286,16 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         if bad["count"]:
             first = BadCellRecord(**bad["cells"][0])
             warnings.warn(f"{bad['count']} cells could not be read; first: {first}", stacklevel=3)
+
+
+def _check_no_mask(column: str, cells: Sequence[Any]) -> None:
+    cell = next((cell for cell in cells if cell is not None), None)
+    nested = isinstance(cell, list) and any(isinstance(part, list) for part in cell)
+    if nested or looks_like_mask(cell):
+        raise UserError(
+            f"target {column!r} holds pictures, volumes or nested lists, as a mask does. Estimators answer no masks: "
+            f"absentia train TABLE --target {column}=mask does"
+        )
 
 
 def _warn_about_cells(bad: Sequence[BadCellRecord], name: str) -> None:

@@ -183,10 +183,10 @@ def _shown(method: Method, rows: DenseRows, position: int, patterns: Bools) -> d
 
 
 def _few(patterns: Bools, truth: Mapping[str, Tensor], names: Sequence[str], name: str) -> list[Bools]:
-    """Without a contrast: the pattern with the most others that the row has, and those with the fewest."""
+    """Without a contrast: all others that the row has, and patterns with the fewest of them."""
     have = np.asarray([other in truth and other != name for other in names])
-    able = sorted((p for p in patterns if (have | ~p).all()), key=lambda p: -int(p.sum()))
-    return able[:1] + able[1:][-LEAST:]
+    able = [p for p in patterns if (have | ~p).all() and (p != have).any()]
+    return [have, *sorted(able, key=lambda p: -int(p.sum()))[-LEAST:]]
 
 
 def _made(
