@@ -41,6 +41,7 @@ M3AE = (
     "fill=template",
     "template=full",
     "ratio=0.875",
+    "whole=0",
     "keep=0",
     "distribution=none",
     "teacher=copy",

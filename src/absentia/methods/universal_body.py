@@ -52,7 +52,8 @@ class Body(nn.Module, ABC):
         """The losses of masked autoencoding, stage 1."""
         options = self.options
         ratio = self.ratio if options.ratio is None else options.ratio
-        terms = self.hidden_losses(batch, Masks(ratio=ratio, drop=options.drop, rate=options.rate), draw)
+        masks = Masks(ratio=ratio, drop=options.drop, rate=options.rate, whole=options.whole)
+        terms = self.hidden_losses(batch, masks, draw)
         if "distribution" in terms:
             terms["distribution"] = options.approximate * terms["distribution"]
         return terms

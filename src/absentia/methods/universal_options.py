@@ -25,11 +25,13 @@ class UniversalOptions:
     """Settings of the universal model. Of the paper only the abstract is readable to us: all of this is our choice.
 
     M3AE as published, on masks: fill template, template full, ratio 0.875, patch 16, keep 0, distribution none,
-    teacher copy, features 0.1, scores 0, generates none.
+    teacher copy, features 0.1, scores 0, generates none, whole 0.
 
     Args:
         fill: what stands in for an absent modality in an answer: a learned template, or its reconstruction.
         ratio: share of the tokens or patches that stage 1 hides; none takes 0.5 of tokens and 0.75 of patches.
+        whole: share of the rows of stage 1 that lose modalities alone, and show the others whole: as a row is when
+            it is completed.
         patch: voxels along each side of a patch.
         template: learned fill of voxels: scalar, low (coarse) or full (each voxel, as in M3AE).
         drop: how modalities are dropped on purpose, in both stages: uniform_size or bernoulli.
@@ -62,6 +64,7 @@ class UniversalOptions:
 
     fill: StandIn = "template"
     ratio: float | None = None
+    whole: float = 0.5
     patch: int = 8
     template: Fill = "low"
     drop: Drop = "uniform_size"
@@ -94,7 +97,7 @@ class UniversalOptions:
         one_of("generates", self.generates or "all", get_args(Generated))
         one_of("scenario", self.scenario, SCENARIOS)
         between("ratio", self.ratio or 0.0, 0, 1)
-        for name in ("rate", "keep"):
+        for name in ("rate", "keep", "whole"):
             between(name, getattr(self, name), 0, 1)
         for name in ("approximate", "features", "scores"):
             between(name, getattr(self, name), 0, 1e6)

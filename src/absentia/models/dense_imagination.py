@@ -62,7 +62,9 @@ class DenseImagination(nn.Module):
         order, back = places_by_name(self.names), places_in_order(self.names)
         shown = drop_modalities(have[:, order], draw, how=masks.drop, rate=masks.rate)
         patches = math.prod(grid_of(batch.space, patch))
-        kept = keep_patches(have[:, order], shown, patches, masks.ratio, draw)[:, back]
+        kept = keep_patches(have[:, order], shown, patches, masks.ratio, draw)
+        whole = masks.shows_whole(have[:, order], shown, draw)
+        kept = torch.where(whole[:, None, None], shown[..., None], kept)[:, back]
         seen = self.by_channel(over_patches(kept, batch.space, patch))
         said = self._said(torch.where(seen, x, self.filling(batch)))
         one, real = said[:, :, None], x[:, :, None]  # every channel on its own, for contrasts may have several

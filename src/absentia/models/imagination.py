@@ -34,11 +34,20 @@ SLOW = 0.99  # of the moving mean that summaries are standardised by
 
 @dataclass(frozen=True, kw_only=True)
 class Masks:
-    """What a row does not show: a share `ratio` of its tokens, and modalities that are dropped (see `masking`)."""
+    """What a row does not show: a share `ratio` of its tokens, and modalities that are dropped (see `masking`).
+
+    whole: share of the rows that show what is not dropped whole, as a row does that is completed.
+    """
 
     ratio: float = 0.5
     drop: Drop = "uniform_size"
     rate: float = 0.5
+    whole: float = 0.0
+
+    def shows_whole(self, have: Tensor, shown: Tensor, draw: torch.Generator) -> Tensor:
+        """bool (B,): rows that lose modalities, of bool (B, M), and nothing else; others lose parts as well."""
+        noise = torch.rand(len(have), generator=draw).to(have.device)
+        return (noise < self.whole) & (have != shown).any(dim=1)
 
 
 class Imagination(nn.Module):
@@ -68,7 +77,7 @@ class Imagination(nn.Module):
         shown = drop_modalities(have[:, places_by_name(self.names)], draw, how=masks.drop, rate=masks.rate)
         shown = shown[:, places_in_order(self.names)]
         part = batch.restrict(shown, self.names)
-        hidden, segments = self._veiled(part, masks.ratio, draw)
+        hidden, segments = self._veiled(part, masks.ratio, masks.shows_whole(have, shown, draw), draw)
         output = self._run(segments, shown, whole=True)
         said = self._said(output, shown)
         real = self._summaries(batch)
@@ -131,8 +140,13 @@ class Imagination(nn.Module):
         there = shown.any(dim=0).tolist()
         return [m for m in range(len(self.names)) for _ in range(1 + int(there[m]))]
 
-    def _veiled(self, part: Batch, ratio: float, draw: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Segment]]:
-        """Per modality that is shown its hidden tokens, bool (n_m, T), and its tokens with those veiled."""
+    def _veiled(
+        self, part: Batch, ratio: float, whole: Tensor, draw: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Segment]]:
+        """Per modality that is shown its hidden tokens, bool (n_m, T), and its tokens with those veiled.
+
+        whole: bool (B,), rows of which no token is hidden.
+        """
         lonely = part.presence.sum(dim=1) < 2
         hidden: dict[str, Tensor] = {}
         segments: dict[str, Segment] = {}
@@ -148,7 +162,7 @@ class Imagination(nn.Module):
                 continue
             there = puzzle.tokens(inputs)
             none = torch.zeros_like(lonely[rows])
-            hidden[name] = hidden_tokens(there, ratio, alone=lonely[rows], whole=none, draw=draw)
+            hidden[name] = hidden_tokens(there, ratio, alone=lonely[rows], whole=none, draw=draw) & ~whole[rows, None]
             segments[name] = Segment(*puzzle.veiled(inputs, hidden[name], embedder), rows)
         return hidden, segments
 
