@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 from rich.console import Console
+from tests import scans
 
 from absentia.data.inspect import Inspection, Unreadable, inspect
 from absentia.data.kinds import Image, Kind, Series, Tabular, Text
@@ -204,3 +205,13 @@ def test_a_table_of_many_chunks_is_numbered_through(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": cells}), tmp_path / "t.parquet", row_group_size=700)
     found = inspect(open_table(tmp_path / "t.parquet", streaming=True), Schema(modalities={"image": Image()}))
     assert [cell.row for cell in found.bad] == bad
+
+
+@pytest.mark.parametrize("column", ["t2", "mask"])
+def test_a_cell_that_lies_elsewhere_than_its_row_is_bad(column: str) -> None:
+    made = scans.rows(dims=3, side=9)
+    assert not inspect(open_table(scans.table(made)), scans.schema()).bad
+    made[0] |= {column: scans.nifti(np.ones((9, 9, 8), np.uint8))}
+    found = inspect(open_table(scans.table(made)), scans.schema())
+    assert [(cell.row, cell.column) for cell in found.bad] == [(0, column)] and found.bad_cells == {column: 1}
+    assert found.bad[0].reason == "does not lie on the grid of 't1': shape 9 x 9 x 8, not 9 x 9 x 9"

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from tests import scans
 
-from absentia.data.schema import Target
+from absentia.data.schema import Target, TargetKind
 from absentia.data.target import TargetCodec, is_known
 from absentia.errors import UserError
 
@@ -196,3 +197,12 @@ def test_json_keeps_everything(cells: list[Any], kind: str, log: bool) -> None:
 def test_no_rows(kind: str, shape: tuple[int, ...]) -> None:
     cells: list[Any] = {"class": ["a", "b"], "labels": [["a"], ["b"]], "number": [1, 2]}[kind]
     assert fitted(cells, kind).encode([]).shape == shape
+
+
+@pytest.mark.parametrize("kind", [None, "class", "number"])
+def test_pictures_are_no_classes(kind: TargetKind | None) -> None:
+    with pytest.raises(UserError, match="target 'seg' holds pictures or volumes; as a mask it is seg=mask"):
+        TargetCodec.fit(
+            Target("seg", kind=kind),
+            [scans.content(np.eye(4, dtype=np.uint8)), scans.content(np.zeros((4, 4), np.uint8))],
+        )

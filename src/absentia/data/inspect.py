@@ -6,7 +6,7 @@ Works chunk by chunk, so the table may be larger than memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from rich.console import RenderableType
 
-from absentia.data.inspect_masks import inspect_masks
+from absentia.data.inspect_masks import Grids, inspect_masks
 from absentia.data.inspect_target import TargetSummary, TargetTally
 from absentia.data.inspect_view import InspectionView
-from absentia.data.kinds import Decoder
+from absentia.data.kinds import Decoder, Value
 from absentia.data.presence import count_patterns, natural_presence
 from absentia.data.profile import Spread
 from absentia.data.schema import Schema
@@ -122,16 +122,25 @@ def inspect(
     )
     samples = {(n, c): Spread(_SAMPLE) for n in schema.names for c in schema.columns_of(n)}
     _survey(found, table, schema, samples)
+    grids = None
     if schema.target is not None and schema.target.kind == "mask":
-        found.target, bad_masks = inspect_masks(table, schema.target, decode=decode)
-        found.bad = [Unreadable(*bad) for bad in bad_masks[:listed]]
-        found.bad_cells |= {schema.target.column: len(bad_masks)} if bad_masks else {}
+        grids = Grids()
+        found.target, bad_masks = inspect_masks(table, schema.target, grids, decode=decode)
+        _add(found, listed, ((schema.target.column, Unreadable(*bad)) for bad in bad_masks))
     if decode:
         decoders = _decoders(schema, samples, table)
-        for number, bad in enumerate(_unreadable(table, schema, decoders, advance)):
-            found.bad += [bad[1]] if number < listed else []
-            found.bad_cells[bad[0]] = found.bad_cells.get(bad[0], 0) + 1
+        _add(found, listed, _unreadable(table, schema, decoders, advance, grids))
+    if grids is not None and schema.target is not None:
+        column = schema.target.column
+        _add(found, listed, ((column, Unreadable(*bad)) for bad in grids.wrong_masks(schema.target)))
     return found
+
+
+def _add(found: Inspection, listed: int, bad: Iterable[tuple[str, Unreadable]]) -> None:
+    """Count bad cells, and keep the first ones."""
+    for name, cell in bad:
+        found.bad += [cell] if len(found.bad) < listed else []
+        found.bad_cells[name] = found.bad_cells.get(name, 0) + 1
 
 
 def _survey(found: Inspection, table: Table, schema: Schema, samples: Mapping[tuple[str, str], Spread]) -> None:
@@ -176,9 +185,9 @@ def _decoders(schema: Schema, samples: Mapping[tuple[str, str], Spread], table: 
 
 
 def _unreadable(
-    table: Table, schema: Schema, decoders: Mapping[str, Decoder], advance: Advance
+    table: Table, schema: Schema, decoders: Mapping[str, Decoder], advance: Advance, grids: Grids | None
 ) -> Iterator[tuple[str, Unreadable]]:
-    """(modality, cell) for every present cell that its decoder refuses, row by row."""
+    """(modality, cell) for every present cell that its decoder refuses or that lies elsewhere, row by row."""
     start = 0
     for chunk in table.chunks(_ROWS):
         presence = natural_presence(chunk, schema)
@@ -186,7 +195,8 @@ def _unreadable(
         for m, name in enumerate(schema.names):
             column = name if schema.modalities[name].takes_columns else schema.columns_of(name)[0]
             there = np.flatnonzero(presence[:, m])
-            for row, reason in _refused(decoders.get(name), chunk, schema, name, there):
+            place = partial(_place, grids, start, column) if grids else None
+            for row, reason in _refused(decoders.get(name), chunk, schema, name, there, place):
                 bad.append((name, Unreadable(start + row, column, reason)))
         yield from sorted(bad, key=lambda item: item[1].row)
         start += chunk.num_rows
@@ -194,16 +204,27 @@ def _unreadable(
 
 
 def _refused(
-    decoder: Decoder | None, chunk: pa.Table, schema: Schema, name: str, there: npt.NDArray[np.int64]
+    decoder: Decoder | None,
+    chunk: pa.Table,
+    schema: Schema,
+    name: str,
+    there: npt.NDArray[np.int64],
+    place: Callable[[int, Value], None] | None,
 ) -> Iterator[tuple[int, str]]:
     """(row of the chunk, reason) of cells that cannot be read."""
     for start in range(0, len(there) if decoder else 0, _CELLS):
         rows = there[start : start + _CELLS]
         for row, cell in zip(rows.tolist(), _some_cells(chunk, schema, name, rows), strict=True):
             try:
-                decoder.decode(cell)  # type: ignore[union-attr]
+                value = decoder.decode(cell)  # type: ignore[union-attr]
+                if place:
+                    place(row, value)
             except BadCell as error:
                 yield row, str(error)
+
+
+def _place(grids: Grids, start: int, column: str, row: int, value: Value) -> None:
+    grids.check(start + row, column, (value["voxels"].shape[1:], value["affine"]))
 
 
 def _some_cells(chunk: pa.Table, schema: Schema, name: str, rows: npt.NDArray[np.int64]) -> list[Any]:

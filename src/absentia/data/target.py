@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absentia.data.kinds.base import shown
-from absentia.data.masks import fitted_masks
+from absentia.data.masks import fitted_masks, looks_like_mask
 from absentia.data.schema import Target
 from absentia.errors import UserError, nearest
 
@@ -49,6 +49,8 @@ class TargetCodec:
         cells = list(cells)
         if not cells:
             raise UserError(f"target {target.column!r}: no training row has a value")
+        if any(isinstance(cell, bytes) and looks_like_mask(cell) for cell in cells):
+            raise UserError(f"target {target.column!r} holds pictures or volumes; as a mask it is {target.column}=mask")
         kind = target.kind or _kind_of(target, cells)
         fitted = replace(target, kind=kind)
         return cls._number(fitted, cells) if kind == "number" else cls._classes(fitted, cells)
