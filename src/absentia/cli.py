@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 INTERRUPTED = 130
+GOES_ON = dict.fromkeys(("train", "pretrain", "demo"), " The same command with --resume goes on.")
+GOES_ON |= dict.fromkeys(("learn", "embed"), " What is done is kept; the same command goes on.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error))
     except KeyboardInterrupt:
-        how = "The same command" + ("" if words[:1] == ["learn"] else " with --resume")
-        print(f"\nabsentia: stopped. {how} goes on.", file=sys.stderr)
+        print(f"\nabsentia: stopped.{GOES_ON.get(words[0], '') if words else ''}", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -2,7 +2,7 @@
 
 A number in bf16 is off by at most 2^-9 (0.002) of itself. Errors are told as shares of the root mean square of what is
 true. Over four seeds, all subjects and ways to read the largest were 0.0061 of prompts and 0.0198 of their gradients by
-the side stream, 0.0062 and 0.0177 by the masked pass, and 0.0069 of the branch over six seeds: the bounds are twice that.
+the side stream, 0.0062 and 0.0177 by the masked pass, and 0.0069 of the branch over six seeds: bounds are twice that.
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ def test_losses_of_rows_are_float32_to_the_bit(name: str) -> None:
         with context:
             made = loss(*given)
         assert made.dtype == torch.float32 and made.isfinite()
-        grads.append((made.detach(), *(g for g in torch.autograd.grad(made, given, allow_unused=True) if g is not None)))
+        grads.append(
+            (made.detach(), *(g for g in torch.autograd.grad(made, given, allow_unused=True) if g is not None))
+        )
     assert torch.equal(grads[0][0], grads[1][0])
     for half, full in zip(grads[0][1:], grads[1][1:], strict=True):
         torch.testing.assert_close(half.float(), full, rtol=2**-7, atol=2**-9)  # added up in the type of what came
