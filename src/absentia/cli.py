@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 INTERRUPTED = 130
-
-GOES_ON = {"learn": "goes on"} | dict.fromkeys(("train", "pretrain", "demo"), "with --resume goes on")
+GOES_ON = dict.fromkeys(("train", "pretrain", "demo"), "with --resume goes on")
+GOES_ON |= dict.fromkeys(("learn", "embed"), "goes on, for what is done is kept")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import Thread
 from typing import get_args
 
 import numpy as np
@@ -23,18 +25,19 @@ from absentia.data.rows import BLOCK, BadCellRecord, OnBad
 from absentia.data.schema import Schema
 from absentia.data.table import Table
 from absentia.errors import UserError, nearest
-from absentia.learn.prepare import NO_TARGET, Bools, Fitted, frozen_encoders, rows_of, survey
+from absentia.learn.prepare import NO_TARGET, Bools, Fitted, frozen_encoders, rows_of, shortened_notes, survey
 
 __all__ = ["Embedded", "embed_table"]
 
 
 @dataclass
 class Embedded:
-    """What became of the cells: how many were computed and found by modality, which could not be read, and remarks."""
+    """What became of the cells: how many were computed, found and read in part by modality, which were bad, remarks."""
 
     rows: int = 0
     computed: dict[str, int] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
+    shortened: dict[str, int] = field(default_factory=dict)
     bad: list[BadCellRecord] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     folder: Path = field(default_factory=features_folder)
@@ -42,8 +45,9 @@ class Embedded:
     def add(self, part: Embedded) -> None:
         """Count what became of more rows."""
         self.rows += part.rows
-        for mine, more in ((self.computed, part.computed), (self.found, part.found)):
-            for name, count in more.items():
+        for kind in ("computed", "found", "shortened"):
+            mine = getattr(self, kind)
+            for name, count in getattr(part, kind).items():
                 mine[name] = mine.get(name, 0) + count
         self.bad += part.bad
         self.notes += [note for note in part.notes if note not in self.notes]
@@ -84,6 +88,7 @@ def embed_table(
     for part in parts:
         done.add(part)
         advance(done.rows, len(presence))
+    done.notes += shortened_notes(done.shortened, _decoders(schema))
     return done
 
 
@@ -96,9 +101,13 @@ def _presence(table: Table, schema: Schema, plan: MaskPlan | None) -> Bools:
 
 def _fitted(schema: Schema) -> Fitted:
     """What reads these modalities; nothing of it has to be learned."""
-    sources = {name: (kind.kind, str(kind.encoder)) for name, kind in schema.modalities.items()}
-    decoders = {name: PretrainedDecoder(kind=kind, source=source) for name, (kind, source) in sources.items()}
+    decoders = _decoders(schema)
     return Fitted(schema=schema, codec=NO_TARGET, decoders=decoders, encoders=frozen_encoders(schema, decoders))
+
+
+def _decoders(schema: Schema) -> dict[str, PretrainedDecoder]:
+    kinds = schema.modalities.items()
+    return {name: PretrainedDecoder(kind=kind.kind, source=str(kind.encoder)) for name, kind in kinds}
 
 
 def _embedded(table: Table, fitted: Fitted, on_bad: OnBad, block: tuple[int, Bools]) -> Embedded:
@@ -115,6 +124,7 @@ def _embedded(table: Table, fitted: Fitted, on_bad: OnBad, block: tuple[int, Boo
         found={name: cache.found for name, cache in rows.caches.items()},
         bad=rows.bad,
         notes=fitted.cache_notes(),
+        shortened=rows.shortened,
     )
 
 
@@ -123,13 +133,26 @@ def _by_workers(
 ) -> Iterator[Embedded]:
     """The blocks in order, from processes that share them out among themselves."""
     work = partial(_in_worker, source, json.dumps(schema.to_json()), on_bad)
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
         yield from pool.map(work, blocks)
     except BrokenProcessPool:
         raise UserError("a worker was ended from outside (no memory?); what is done is kept, so start again") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for good."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _in_worker(source: str, schema: str, on_bad: OnBad, block: tuple[int, Bools]) -> Embedded:

@@ -100,24 +100,18 @@ def train_run(
     seen = survey(table, schema)
     if plan is None and config.plan:
         plan = MaskPlan.load(config.plan)
+    fresh = not folder.config.exists()
     folder.create(resume=resume)
     identity = identity_of(folder, config, plan, seen, resume)
     if resume and folder.report.exists():  # it is written last: nothing is left to do
         _drop_checkpoints(folder)
         return folder.read_json(folder.report)
-    known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
-    on_bad: OnBad = config.on_bad  # type: ignore[assignment]
-    backbone = open_backbone(config.model.backbone) if config.model.backbone and not known else None
-    data = prepare(
-        *(table, schema),
-        plan=plan,
-        on_bad=on_bad,
-        advance=watcher.reading,
-        seen=seen,
-        fitted=known,
-        backbone=backbone,
-        cache=config.cache,
-    )
+    try:
+        data = _prepared(config, folder, table, schema, seen, plan, resume, watcher)
+    except UserError:
+        if fresh:
+            folder.forget()
+        raise
     for note in data.notes:
         watcher.say(note)
     patterns_of_train = patterns_seen(data.rows["train"].presence)
@@ -147,6 +141,31 @@ def train_run(
     folder.write_json(folder.report, report)
     _drop_checkpoints(folder)
     return report
+
+
+def _prepared(
+    config: RunConfig,
+    folder: RunFolder,
+    table: Table,
+    schema: Schema,
+    seen: Survey,
+    plan: MaskPlan | None,
+    resume: bool,
+    watcher: Watcher,
+) -> Prepared:
+    """The rows of a training, under what an interrupted run has fitted already."""
+    known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
+    on_bad: OnBad = config.on_bad  # type: ignore[assignment]
+    return prepare(
+        *(table, schema),
+        plan=plan,
+        on_bad=on_bad,
+        advance=watcher.reading,
+        seen=seen,
+        fitted=known,
+        backbone=open_backbone(config.model.backbone) if config.model.backbone and not known else None,
+        cache=config.cache,
+    )
 
 
 def _drop_checkpoints(folder: RunFolder) -> None:

@@ -1,7 +1,7 @@
 """Joint embedding and the single branch under `training.precision bf16`, from a table to a report.
 
-Scores are close, not equal: in a short training on 36 rows some answers lie near the border. `CLOSE` is what means over
-patterns may differ by.
+Scores are close, not equal: of a few dozen test rows some answers lie near the border. Over four seeds of three of the
+cases, means over patterns differed by 0.069 at most, and by up to 0.19 between seeds of one precision.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests import checkpoints, tiny
 from absentia.jobs import train_run
 
 CLOSE = 0.1
-LONG = replace(tiny.QUICK, epochs=4, validations=1, patience=None)
+LONG = replace(tiny.QUICK, epochs=8, validations=1, patience=None)
 CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "prompts": ("joint-embedding", "biases", {}),
     "jointly": ("joint-embedding", "full", {"training": "joint", "reads": "group", "target_grad": "full"}),

@@ -51,6 +51,7 @@ class Rows:
     target: encoded targets (N, ...) or None.  keep: bytes of decoded values that may stay in memory; what does not
     fit is decoded again whenever it is asked for.  first: number of row 0 for messages (a chunk of a larger table).
     root: folder of the table.  caches: where what `transforms` make of cells is kept from run to run.
+    shortened: by modality how many cells were read in part, as far as that is sure.
     """
 
     take: Callable[[Ints], pa.Table]
@@ -66,6 +67,7 @@ class Rows:
     first: int = 0
     root: Path | None = None
     bad: list[BadCellRecord] = field(default_factory=list)
+    shortened: dict[str, int] = field(default_factory=dict)
     memo: Memo | None = field(init=False, repr=False)
     _values: dict[tuple[str, int], Value] = field(default_factory=dict, repr=False)
 
@@ -173,6 +175,7 @@ class Rows:
         for position, cell in self._cells(name, positions[self.presence[positions, m]]):
             try:
                 good[position] = self._open(reader, name, position, cell)
+                self.shortened[name] = self.shortened.get(name, 0) + reader.decoder.shortened(cell)
             except BadCell as error:
                 bad.append((position, self._record(name, position, error, on_bad)))
                 self.presence[position, m] = False

@@ -79,6 +79,12 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"the folder {self.path} cannot be made: {error.strerror}") from None
 
+    def forget(self) -> None:
+        """Undo `create`, where a run ends before anything was learned: the same command may be given again."""
+        self.config.unlink(missing_ok=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
         """Write JSON in one go; floats keep every digit."""
         self.write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

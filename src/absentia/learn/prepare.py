@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ __all__ = [
     "prepare",
     "pretrained_encoder",
     "rows_of",
+    "shortened_notes",
     "survey",
     "tuned_fingerprints",
 ]
@@ -189,7 +191,19 @@ def prepare(
         if name == "train":
             _check_readable(rows[name])
     notes += [f"{remark} ({name} rows)" for name, part in rows.items() for remark in part.remarks()]
-    return Prepared(fitted=fitted, rows=rows, plan=plan, notes=[*notes, *fitted.cache_notes()])
+    shortened: Counter[str] = sum((Counter(part.shortened) for part in rows.values()), Counter())
+    notes = [*notes, *shortened_notes(shortened, fitted.decoders), *fitted.cache_notes()]
+    return Prepared(fitted=fitted, rows=rows, plan=plan, notes=notes)
+
+
+def shortened_notes(shortened: Mapping[str, int], decoders: Mapping[str, Decoder]) -> list[str]:
+    """Remarks on texts that are longer than their encoder reads, from how many there are by modality."""
+    return [
+        f"{name}: at least {count} texts are longer than the {decoder.places} tokens that encoder {decoder.source!r} "
+        "reads; what comes behind does not count. Split them into rows, or take an encoder with more places."
+        for name, count in shortened.items()
+        if count and isinstance(decoder := decoders[name], PretrainedDecoder)
+    ]
 
 
 def fitted_on(

@@ -50,6 +50,10 @@ class Decoder(ABC):
     def decode(self, cell: Any) -> Value:
         """One present cell as arrays; raises `BadCell` with the reason when it cannot be read."""
 
+    def shortened(self, cell: Any) -> bool:
+        """Whether a cell is surely longer than what is read of it."""
+        return False
+
     @abstractmethod
     def collate(self, values: Sequence[Value]) -> Value:
         """Stack values along a new first axis, padding what differs in length (masks are True where real)."""

@@ -8,11 +8,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from logging import CRITICAL
+from logging import CRITICAL, getLogger
 from pathlib import Path
+from socket import getaddrinfo
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
+from huggingface_hub.constants import ENDPOINT
 
 from absentia.data.kinds.audio import read_audio, resampled
 from absentia.data.kinds.base import Array, Decoder, Kind, Value, pad
@@ -23,7 +27,7 @@ from absentia.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-__all__ = ["PretrainedDecoder", "can_be_pretrained", "loading"]
+__all__ = ["PretrainedDecoder", "can_be_pretrained", "loading", "reach"]
 
 PROCESSORS = {"image": "AutoImageProcessor", "text": "AutoTokenizer", "audio": "AutoFeatureExtractor"}
 LONGEST_TEXT = 512  # tokens
@@ -53,7 +57,7 @@ class PretrainedDecoder(Decoder):
         options: dict[str, Any] = {"backend": "pil"} if self.kind == "image" else {}
         with loading(self.source, f"{self.kind} processor"):
             loader = getattr(transformers, PROCESSORS[self.kind])
-            processor = loader.from_pretrained(self.source, trust_remote_code=False, **options)
+            processor = loader.from_pretrained(self.source, trust_remote_code=False, **options, **reach(self.source))
         if self.kind == "text" and len(processor) <= len(processor.all_special_tokens):
             raise UserError(f"encoder {self.source!r}: its tokenizer has no words; is its vocabulary file missing?")
         return processor
@@ -61,6 +65,10 @@ class PretrainedDecoder(Decoder):
     def decode(self, cell: Any) -> Value:
         made = {"image": self._image, "text": self._text, "audio": self._audio}[self.kind](cell)
         return {key: np.asarray(made[key])[0] for key in made}
+
+    def shortened(self, cell: Any) -> bool:
+        """Of a text: whether it has more words than the encoder has places, for every word is a token at least."""
+        return self.kind == "text" and len(read_text(cell).split()) > self.places
 
     def collate(self, values: Sequence[Value]) -> Value:
         out = {}
@@ -85,7 +93,7 @@ class PretrainedDecoder(Decoder):
     def preprocessing(self) -> dict[str, Any]:
         """All that decides what becomes of a cell here, as JSON."""
         if self.kind == "text":
-            said: dict[str, Any] = {"tokenizer": _words_of(self.processor), "max_length": self._places, "long": LONG}
+            said: dict[str, Any] = {"tokenizer": _words_of(self.processor), "max_length": self.places, "long": LONG}
         else:
             said = {"processor": self.processor.to_dict()}
         limits = {"image": [SLIMMEST, LARGEST], "text": [LONGEST_TEXT], "audio": [LONGEST_SOUND, SHORTEST_SOUND]}
@@ -96,13 +104,14 @@ class PretrainedDecoder(Decoder):
         return int(getattr(self.processor, "sampling_rate", 16_000))
 
     @cached_property
-    def _places(self) -> int:
+    def places(self) -> int:
         """Tokens that the encoder has places for; some count from behind the padding's number."""
         from transformers import AutoConfig
 
         said = int(self.processor.model_max_length)
         with loading(self.source, "config"):
-            config = AutoConfig.from_pretrained(self.source, trust_remote_code=False).get_text_config()
+            config = AutoConfig.from_pretrained(self.source, trust_remote_code=False, **reach(self.source))
+            config = config.get_text_config()
         places = getattr(config, "max_position_embeddings", None) or LONGEST_TEXT
         return max(1, min(LONGEST_TEXT, said if said <= places else places - _first_place(config)))
 
@@ -117,7 +126,7 @@ class PretrainedDecoder(Decoder):
 
     def _text(self, cell: Any) -> Any:
         text = read_text(cell)[: LONG * LONGEST_TEXT]
-        made = self.processor([text], truncation=True, max_length=self._places, return_tensors="np")
+        made = self.processor([text], truncation=True, max_length=self.places, return_tensors="np")
         return made if made["input_ids"].size else self._no_words()
 
     def _no_words(self) -> Value:
@@ -147,8 +156,10 @@ def loading(source: str, part: str) -> Iterator[None]:
 
     if _looks_like_a_path(source) and not Path(source).is_dir():
         raise UserError(f"encoder {source!r}: there is no such folder")
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level, bars, hub = logging.get_verbosity(), logging.is_progress_bar_enabled(), getLogger("huggingface_hub")
     logging.set_verbosity(CRITICAL)
+    before = hub.level
+    hub.setLevel(CRITICAL)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
@@ -156,11 +167,31 @@ def loading(source: str, part: str) -> Iterator[None]:
             yield
     except (OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"encoder {source!r}: its {part} cannot be loaded: {first}") from None
+        raise UserError(
+            f"encoder {source!r}: its {part} cannot be loaded: {first.rstrip('.')}; {_advice(source)}"
+        ) from None
     finally:
         logging.set_verbosity(level)
+        hub.setLevel(before)
         if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def reach(source: str) -> dict[str, Any]:
+    """How to load a checkpoint: from what is here alone where the hub has no address; that takes a minute to notice."""
+    if Path(source).is_dir() or getproxies():
+        return {}
+    try:
+        getaddrinfo(urlsplit(ENDPOINT).hostname, 443)
+    except OSError:
+        return {"local_files_only": True}
+    return {}
+
+
+def _advice(source: str) -> str:
+    if Path(source).is_dir():
+        return "the folder must hold what save_pretrained writes: config.json, model.safetensors, the processor's files"
+    return f"check the name and the network, or fetch it first (hf download {source})"
 
 
 def _first_place(config: Any) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from absentia.data.features import FeatureStore, features_folder
 from absentia.data.kinds import Value
-from absentia.data.kinds.pretrained import PretrainedDecoder, loading
+from absentia.data.kinds.pretrained import PretrainedDecoder, loading, reach
 from absentia.errors import UserError
 from absentia.models.encoders.alone import each_alone
 from absentia.models.encoders.base import Embedder
@@ -175,6 +175,7 @@ def _loaded(kind: str, source: str) -> Any:
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # said below, with a name
             output_loading_info=True,
+            **reach(source),
         )
     model = _tower(whole, kind)
     missing = _missing(whole, model, {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
