@@ -246,12 +246,14 @@ def _said(line: Row) -> str:
     name = line["row"] + (f" ({line['case']})" if line["case"] else "")
     parts = [f"incomplete {100 * line['incomplete']:.1f} ± {100 * line['incomplete_std']:.1f}"]
     parts.append(f"as given {100 * line['as_given']:.1f} ± {100 * line['as_given_std']:.1f}")
+    parts.append(f"everything {100 * line['everything']:.1f} ± {100 * line['everything_std']:.1f}")
     if line["closed_in_all"] is not None:
         parts.append(f"closed {100 * line['closed_in_all']:.0f} %")
     parts.append(f"worst difference {100 * line['worst_difference']:+.1f}")
     if line["found"]:
-        means = {key: fmean(v for k, v in line["found"].items() if k.endswith(key)) for key in ("recall@1", "eer")}
-        parts.append(f"recall@1 {100 * means['recall@1']:.1f} %, eer {100 * means['eer']:.1f} %")
+        keys = ("recall@1", "recall@10", "eer")
+        means = {key: [v for k, v in line["found"].items() if k.endswith(key)] for key in keys}
+        parts += [f"{key} {100 * fmean(values):.1f} %" for key, values in means.items() if values]
     return f"{line['table']} {name}: " + ", ".join(parts)
 
 

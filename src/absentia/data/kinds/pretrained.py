@@ -178,7 +178,7 @@ def loading(source: str, part: str) -> Iterator[None]:
 
 
 def reach(source: str) -> dict[str, Any]:
-    """How to load a checkpoint: from what is here alone where the hub has no address; that takes a minute to notice."""
+    """How to load a checkpoint: from what is here alone where the hub has no address (noticed after a minute else)."""
     if Path(source).is_dir() or getproxies():
         return {}
     try:
