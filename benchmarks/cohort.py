@@ -42,7 +42,6 @@ M3AE = (
     "template=full",
     "ratio=0.875",
     "whole=0",
-    "adds=false",
     "keep=0",
     "distribution=none",
     "teacher=copy",

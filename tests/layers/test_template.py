@@ -11,7 +11,7 @@ from absentia.layers.template import FILLS, Template
 def test_a_crop_is_what_the_whole_has_there(kind: str, space: tuple[int, ...]) -> None:
     template = Template(channels=3, space=space, kind=kind)  # type: ignore[arg-type]
     with torch.no_grad():
-        template.slow.normal_(generator=torch.Generator().manual_seed(0))
+        template.image.normal_(generator=torch.Generator().manual_seed(0))
     whole = template()
     assert whole.shape == (1, 3, *space)
     size = tuple(n // 2 for n in space)
@@ -27,12 +27,12 @@ def test_a_crop_is_what_the_whole_has_there(kind: str, space: tuple[int, ...]) -
 def test_roughness_is_zero_when_flat_and_smooths_when_minimised(kind: str) -> None:
     template = Template(channels=2, space=(8, 8), kind=kind)  # type: ignore[arg-type]
     with torch.no_grad():
-        template.slow.fill_(3.0)
+        template.image.fill_(3.0)
     assert template.roughness().item() < 1e-5
     template.roughness().backward()
-    assert torch.isfinite(template.slow.grad).all()  # type: ignore[arg-type]
+    assert torch.isfinite(template.image.grad).all()  # type: ignore[arg-type]
     with torch.no_grad():
-        template.slow.normal_(generator=torch.Generator().manual_seed(0))
+        template.image.normal_(generator=torch.Generator().manual_seed(0))
     before = template.roughness().item()
     optimizer = torch.optim.SGD(template.parameters(), lr=0.1)
     for _ in range(5):

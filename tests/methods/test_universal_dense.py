@@ -171,7 +171,7 @@ def test_contrasts_in_another_order_give_the_same_losses() -> None:
     for which in ("body.imagination.backbone", "body.backbone"):
         first = f"{which}.net.convInit.conv.weight"
         other.get_parameter(first).data.copy_(one.get_parameter(first).data[:, places])
-    for key in ("say.weight", "say.bias", "template.slow"):
+    for key in ("say.weight", "say.bias", "template.image"):
         name = f"body.imagination.{key}"
         other.get_parameter(name).data.copy_(one.get_parameter(name).data[places])
     batch, same = batch_of(space, presence), batch_of(space, presence[:, order], turned)

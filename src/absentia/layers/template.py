@@ -17,7 +17,6 @@ __all__ = ["FILLS", "Fill", "Template"]
 
 Fill = Literal["scalar", "low", "full"]
 FILLS: tuple[str, ...] = get_args(Fill)
-FASTER = 16.0  # times that it moves as fast as the network: M3AE has rates of 5e-3 and 3e-4
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -34,12 +33,7 @@ class Template(nn.Module):
         self.space, self.kind = tuple(space), kind
         points = {"scalar": [1] * len(space), "low": [min(coarse, n) for n in space], "full": list(space)}[kind]
         start = torch.randn(channels, *points) if kind == "full" else torch.zeros(channels, *points)
-        self.slow = nn.Parameter(start / FASTER)
-
-    @property
-    def image(self) -> Tensor:
-        """(channels, *points): what is shown, before it is drawn larger."""
-        return FASTER * self.slow
+        self.image = nn.Parameter(start)
 
     def forward(self, size: Sequence[int] | None = None, corner: Tensor | None = None) -> Tensor:
         """(1, channels, *size), or at `corner` long (B, axes), the first voxel of a crop, (B, channels, *size).

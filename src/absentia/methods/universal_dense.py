@@ -42,7 +42,6 @@ class Dense(Body):
             fill=options.template,
             look=self.look,
             joint=options.joint,
-            adds=options.adds,
         )
         self.backbone = parts.backbone(1)
         self.head = cast(DenseHead, parts.head(self.backbone))

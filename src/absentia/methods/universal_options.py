@@ -25,7 +25,7 @@ class UniversalOptions:
     """Settings of the universal model. Of the paper only the abstract is readable to us: all of this is our choice.
 
     M3AE as published, on masks: fill template, template full, ratio 0.875, patch 16, keep 0, distribution none,
-    teacher copy, features 0.1, scores 0, generates none, whole 0, adds false.
+    teacher copy, features 0.1, scores 0, generates none, whole 0.
 
     Args:
         fill: what stands in for an absent modality in an answer: a learned template, or its reconstruction.
@@ -34,7 +34,6 @@ class UniversalOptions:
             it is completed.
         patch: voxels along each side of a patch.
         template: learned fill of voxels: scalar, low (coarse) or full (each voxel, as in M3AE).
-        adds: whether stage 1 says of voxels what is to be added to what it is shown, the template where that is hidden.
         drop: how modalities are dropped on purpose, in both stages: uniform_size or bernoulli.
         rate: of bernoulli.
         keep: share of the rows of stage 2 whose student sees all they have.
@@ -68,7 +67,6 @@ class UniversalOptions:
     whole: float = 0.5
     patch: int = 8
     template: Fill = "low"
-    adds: bool = True
     drop: Drop = "uniform_size"
     rate: float = 0.5
     keep: float = 0.25

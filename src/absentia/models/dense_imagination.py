@@ -35,7 +35,6 @@ class DenseImagination(nn.Module):
     """A dense network with a layer that says the contrasts, and the template.
 
     space: of a usual row.  look: how imagined patches are compared with real ones, None for not at all.
-    adds: whether what is said is added to what was shown, the template where that is hidden; else it is said anew.
     """
 
     def __init__(
@@ -47,16 +46,12 @@ class DenseImagination(nn.Module):
         fill: Fill = "low",
         look: Look | None = "moments",
         joint: bool = True,
-        adds: bool = True,
     ) -> None:
         super().__init__()
-        self.backbone, self.names, self.adds = backbone, list(names), adds
+        self.backbone, self.names = backbone, list(names)
         total, dims = sum(backbone.channels), backbone.dims
         self.template = Template(channels=total, space=space, kind=fill)
         self.say = (nn.Conv3d if dims == 3 else nn.Conv2d)(backbone.width, total, 1)
-        if adds:
-            nn.init.zeros_(self.say.weight)
-            nn.init.zeros_(cast(Tensor, self.say.bias))
         self.distribution = Distribution(names=names, width=SIDE**dims, look=look, joint=joint) if look else None
         self.register_buffer("channels", torch.tensor(backbone.channels), persistent=False)
         self.channels: Tensor
@@ -109,8 +104,7 @@ class DenseImagination(nn.Module):
         return by_modality.repeat_interleave(self.channels, dim=1)
 
     def _said(self, x: Tensor) -> Tensor:
-        said = cast(Tensor, self.say(self.backbone(x)[1]))
-        return x + said if self.adds else said
+        return cast(Tensor, self.say(self.backbone(x)[1]))
 
     # What distributions are compared of
 
