@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
-__all__ = ["LEDGER", "RESULTS", "absentia", "hardware", "record", "write"]
+__all__ = ["LEDGER", "RESULTS", "absentia", "epochs_of", "hardware", "record", "write"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 LEDGER = ROOT / "benchmarks" / "LEDGER.md"
+STAGES = {"universal": 1.25}  # epochs of all stages, beside those of the last one
 
 HEADING = """# Ledger
 
@@ -30,6 +31,11 @@ One line is one run; a line that was wrong stays, and a later one says why.
 | date | what | command | seeds | hardware | figures | file |
 |---|---|---|---|---|---|---|
 """
+
+
+def epochs_of(method: str, total: float) -> str:
+    """What to say as training.epochs, so that all stages of a method together have `total`; others have one stage."""
+    return f"{total / STAGES.get(method, 1.0):.4f}"
 
 
 def absentia(words: Sequence[str]) -> None:

@@ -32,11 +32,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from _results import RESULTS, absentia, record, write
+from _results import RESULTS, absentia, epochs_of, record, write
 
 Row = dict[str, Any]
 CONTRASTS = ("flair", "t1", "t1ce", "t2")
-IMAGINE = 0.25  # steps of the universal model's first stage, beside those of its second
 M3AE = (
     "fill=template",
     "template=full",
@@ -92,12 +91,10 @@ def _trained(name: str, seed: int, asked: argparse.Namespace, folder: Path) -> R
     if not plan.exists():
         rates = [word for contrast in CONTRASTS for word in ("--p_absent", f"{contrast}={asked.rate}")]
         absentia(["mask", asked.table, *rates, "--parts", "train", "val", "--seed", str(seed), "--out", str(plan)])
-    share = 1 + IMAGINE if method == "universal" else 1.0
     words = ["train", asked.table, "--method", method, "--seed", str(seed), "--reference", "false", "--out", str(out)]
-    words += ["--training.epochs", f"{asked.epochs / share:.4f}", "--training.batch", str(asked.batch)]
+    words += ["--training.epochs", epochs_of(method, asked.epochs), "--training.batch", str(asked.batch)]
     words += ["--training.lr", str(asked.lr), "--training.validations", "8", *VARIED]
     words += [] if name == "complete" else ["--plan", str(plan)]
-    options = (*options, f"imagine={IMAGINE}") if method == "universal" else options
     words += [part for option in options for part in ("--options." + option.split("=")[0], option.split("=")[1])]
     absentia(words)
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))

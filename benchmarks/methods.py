@@ -12,7 +12,8 @@ each seed):
   training     those for training and validation; every pattern is tested on all test rows
   everywhere   test rows too, as in simple_peers.py: `as_given` is the score on test rows as the plan leaves them
 
-Every method has the same settings and the same number of steps; `dedicated` has it for each pattern. Validation rows
+Every method has the same settings and the same number of steps; `dedicated` has it for each pattern, `universal` for
+its two stages together. Validation rows
 choose the epoch, test rows are scored once. How to read it: `mean` and `worst` are over all patterns, `as_given` over
 the rows as they are; accuracy, or for a number the mean absolute error (lower is better). Rows with `seeds` are means
 and standard deviations over the seeds.
@@ -30,7 +31,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from _results import RESULTS, absentia, record, write
+from _results import RESULTS, absentia, epochs_of, record, write
 from _tables import KNOWN, SMOKE, data_folder, encoder_folders, open_known, with_encoder
 
 from absentia.errors import UserError
@@ -70,6 +71,7 @@ def _trained(
     declared = [f for flag in KNOWN[table].modalities for f in ("--modality", with_encoder(flag, encoders))]
     common = [source, *declared, "--target", KNOWN[table].target]
     train = ["train", *common, "--method", method, "--seed", str(seed), "--reference", "false", "--out", str(out)]
+    train += ["--training.epochs", epochs_of(method, asked.epochs)]
     train += [part for flag in asked.set for part in ("--" + flag.partition("=")[0], flag.partition("=")[2])]
     if ROWS[asked.protocol]:
         plan = folder / f"{table}-{method}-{seed}.parquet"
@@ -147,7 +149,8 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=["ignore", "dropout", "dedicated"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at once, a thread each")
-    parser.add_argument("--set", nargs="*", default=[], help="further flags, such as training.epochs=8")
+    parser.add_argument("--epochs", type=float, default=6.0, help="of each training")
+    parser.add_argument("--set", nargs="*", default=[], help="further flags, such as training.lr=1e-3")
     parser.add_argument("--encoder", nargs="*", default=[], help="KIND=FOLDER or MODALITY=FOLDER")
     parser.add_argument("--data", type=Path, help="folder of the measured tables; else ABSENTIA_DATA")
     parser.add_argument("--name", help="ending of the result's name; the protocol by default")
@@ -156,7 +159,7 @@ def _asked() -> argparse.Namespace:
     asked = parser.parse_args()
     if asked.smoke:
         asked.tables, asked.methods, asked.seeds, asked.name = [SMOKE], ["ignore", "dropout"], 1, "smoke"
-        asked.set = ["training.epochs=1", "model.width=16", "model.depth=1"]
+        asked.epochs, asked.set = 1.0, ["model.width=16", "model.depth=1"]
     return asked
 
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _results import RESULTS, absentia, record, write
+from _results import RESULTS, absentia, epochs_of, record, write
 from _tables import data_folder
 
 KNOWN: dict[str, list[str]] = {
@@ -48,7 +48,6 @@ FLAGS = {
     "smoke": ["training.batch=4", 'model.network_options={"features": [4, 4, 4, 4, 4, 4]}'],
 }
 EPOCHS = {"lgg_mri": 12.0, "ms_lesions": 150.0, "smoke": 1.0}
-SHARES = {"universal": 1.25}  # epochs of all stages, beside those of the last one
 Row = dict[str, Any]
 
 
@@ -76,8 +75,7 @@ def _trained(
     words = ["train", str(source), "--target", f"{TARGETS[table]}=mask", "--id", "patient", "--split", "split"]
     words += [part for name in KNOWN[table] for part in ("--modality", f"{name}=volume")]
     words += ["--method", method, "--seed", str(seed), "--reference", "false", "--out", str(out)]
-    epochs = (asked.epochs or EPOCHS[table]) / SHARES.get(method, 1.0)
-    flags = [f"training.epochs={epochs:.4f}", *FLAGS[table], *asked.set]
+    flags = [f"training.epochs={epochs_of(method, asked.epochs or EPOCHS[table])}", *FLAGS[table], *asked.set]
     words += [part for flag in flags for part in ("--" + flag.partition("=")[0], flag.partition("=")[2])]
     absentia(words)
     row = _row(json.loads((out / "report.json").read_text(encoding="utf-8")), table, method, seed, fold)
