@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from absentia.adaptation.study import Study, Subject, run_study
+from absentia.environment import hardware, versions
 from absentia.errors import UserError, nearest
 from absentia.evaluate.adapters import render_study
-from absentia.jobs import hardware, versions
 from absentia.learn.folder import RunFolder
 
 __all__ = ["adapt_run", "subject_from"]

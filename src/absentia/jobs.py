@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import platform
 import shlex
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from absentia import __version__
 from absentia.config import RunConfig, config_to
 from absentia.data.absence import MaskPlan
 from absentia.data.catalog import open_source
-from absentia.data.rows import BadCellRecord, OnBad
-from absentia.data.schema import Schema, Target
+from absentia.data.rows import OnBad
+from absentia.data.schema import Schema
 from absentia.data.splits import SPLITS
 from absentia.data.table import Table
 from absentia.data.target import is_known
 from absentia.declared import declared_schema
 from absentia.errors import UserError, nearest
-from absentia.evaluate.examples import examples
 from absentia.evaluate.patterns import chosen_patterns, validate
-from absentia.evaluate.reconstruction import reconstruction
-from absentia.evaluate.scoring import score_patterns, split_summary
-from absentia.evaluate.slices import slices
+from absentia.evaluate.scoring import score_patterns
 from absentia.learn.backbones import open_backbone
 from absentia.learn.build import build_method, fitted_from, patterns_seen
 from absentia.learn.folder import RunFolder
@@ -43,11 +34,11 @@ from absentia.learn.prepare import Prepared, Survey, prepare, rows_of, survey
 from absentia.learn.run import Run, read_config, save_method, save_setup
 from absentia.learn.session import rows_to_close
 from absentia.methods.base import Bools, Method, Stage
+from absentia.run_report import bad_cells, run_report, write_page
 
-__all__ = ["Watcher", "declared_schema", "evaluate_run", "train_run", "write_page"]
+__all__ = ["Watcher", "declared_schema", "evaluate_run", "train_run"]
 
 MOST_VALIDATED = 31  # patterns looked at in a validation; more are thinned out evenly
-LISTED = 200  # bad cells named in the report
 
 
 class Watcher(Listener, Protocol):
@@ -133,7 +124,7 @@ def train_run(
     reference, reference_seconds = None, None
     if config.reference and config.method != "ignore":
         reference, reference_seconds, _ = study.train("ignore", "reference")
-    report = _report(config, data, method, reference, seen, [*data.notes, *notes])
+    report = run_report(config, data, method, reference, seen, [*data.notes, *notes])
     report["seconds"] |= {"train": seconds, "reference": reference_seconds}
     report["command"] = command or "absentia train " + shlex.join(sys.argv[2:])
     if page:
@@ -211,7 +202,7 @@ def evaluate_run(
         "reference_method": run.reference.name if run.reference else None,
         "plan_sha256": plan.sha256 if plan else None,
         "table": table.name,
-        "bad_cells": _bad(rows.bad, on_bad),
+        "bad_cells": bad_cells(rows.bad, on_bad),
     }
 
 
@@ -301,101 +292,3 @@ class _Study:
         patterns = chosen_patterns(self.data.names, self.config.patterns, rows.presence)
         thinned = patterns[np.linspace(0, len(patterns) - 1, min(len(patterns), MOST_VALIDATED)).astype(int)]
         return partial(validate, rows=rows, patterns=thinned, codec=self.data.fitted.codec)
-
-
-def _report(
-    config: RunConfig,
-    data: Prepared,
-    method: Method,
-    reference: Method | None,
-    seen: Survey,
-    notes: Sequence[str],
-) -> dict[str, Any]:
-    started = time.monotonic()
-    rows = data.rows["test"] if len(data.rows["test"]) else data.rows["val"]
-    patterns = chosen_patterns(data.names, config.patterns, rows.presence)
-    report, answers = score_patterns(method, reference, rows, patterns, data.rows["train"].presence)
-    codec = data.fitted.codec
-    bad = [record for part in data.rows.values() for record in part.bad]
-    return report | {
-        "method": method.name,
-        "reference_method": reference.name if reference else None,
-        "seed": config.seed,
-        "target": _target(codec.target),
-        "plan_sha256": data.plan.sha256 if data.plan else None,
-        "plan": _plan_rates(data.plan, seen, data),
-        "splits": split_summary(data.rows, data.names),
-        "bad_cells": _bad(bad, config.on_bad),
-        "notes": list(notes),
-        "examples": examples(rows, patterns, answers, codec),
-        "slices": slices(method, rows, patterns),
-        "reconstruction": reconstruction(method, rows, data.rows["train"], patterns),
-        "versions": versions(),
-        "hardware": hardware(),
-        "parameters": _parameters(method),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": {"evaluate": round(time.monotonic() - started, 2)},
-        "config": config_to(config),
-        "backbone": data.fitted.backbone.describe() if data.fitted.backbone else None,
-    }
-
-
-def _target(target: Target) -> dict[str, Any]:
-    masks = {"masks": target.masks.to_json()} if target.kind == "mask" else {}
-    return {"column": target.column, "kind": target.kind, "classes": list(target.classes)} | masks
-
-
-def write_page(folder: RunFolder, report: Mapping[str, Any]) -> None:
-    """Write report.html for a report and the metrics that are in the folder."""
-    from absentia.evaluate.report import render  # brings matplotlib, which no training waits for
-
-    lines = folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
-    folder.write_text(folder.page, render(report, [json.loads(line) for line in lines]))
-
-
-def _plan_rates(plan: MaskPlan | None, seen: Survey, data: Prepared) -> dict[str, Any] | None:
-    if plan is None:
-        return None
-    rates = plan.realised(seen.ids, seen.presence, list(seen.split))
-    return {
-        "about": plan.about,
-        "asked": {split: found["asked"] for split, found in rates.items()},
-        "realised": {split: found["together"] for split, found in rates.items()},
-        "emptied": {split: found["emptied"] for split, found in rates.items()},
-    }
-
-
-def _bad(bad: Sequence[BadCellRecord], policy: str) -> dict[str, Any]:
-    cells = [{"row": b.row, "column": b.column, "reason": b.reason, "became": b.became} for b in bad[:LISTED]]
-    return {"policy": policy, "count": len(bad), "cells": cells}
-
-
-def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
-    import datasets
-    import sklearn
-    import transformers
-
-    return {
-        "absentia": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "datasets": datasets.__version__,
-        "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
-    }
-
-
-def hardware() -> str:
-    """Processor or accelerator, and how many threads were used."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-
-
-def _parameters(method: Method) -> dict[str, int]:
-    return {
-        "trained": sum(p.numel() for p in method.parameters() if p.requires_grad),
-        "total": sum(p.numel() for p in method.parameters()),
-    }

@@ -19,8 +19,9 @@ from absentia.data.presence import count_patterns
 from absentia.data.rows import OnBad, Rows
 from absentia.data.table import Table
 from absentia.declared import declared_schema
+from absentia.environment import versions
 from absentia.errors import UserError, nearest
-from absentia.jobs import Quiet, Watcher, versions
+from absentia.jobs import Quiet, Watcher
 from absentia.learn.backbones import save_backbone
 from absentia.learn.build import fitted_from, fitted_to, make_method, patterns_seen
 from absentia.learn.folder import RunFolder

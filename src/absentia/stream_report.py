@@ -13,10 +13,10 @@ import torch
 
 from absentia.config import StreamConfig
 from absentia.data.rows import Rows
+from absentia.environment import hardware, versions
 from absentia.evaluate.metrics import goodness_sign, main_metric
 from absentia.evaluate.query_map import query_map
 from absentia.evaluate.streams.contract import completed, session_curves
-from absentia.jobs import hardware, versions
 from absentia.learn.stream import StreamFolder, StreamState, load_state
 from absentia.methods.base import Method
 

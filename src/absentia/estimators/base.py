@@ -29,10 +29,11 @@ from absentia.estimators.robustness import Robustness
 from absentia.estimators.scored import known_answers, with_answers
 from absentia.estimators.settings import declared_kinds, parameters_of, settings_of, target_flag
 from absentia.evaluate.metrics import score
-from absentia.jobs import evaluate_run, train_run, write_page
+from absentia.jobs import evaluate_run, train_run
 from absentia.learn.folder import RunFolder
 from absentia.learn.run import Run, load_run
 from absentia.predict import answer_chunk
+from absentia.run_report import write_page
 
 __all__ = ["Answered", "Multimodal"]
 
