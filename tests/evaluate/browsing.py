@@ -34,3 +34,12 @@ class Visit:
         assert self.page.evaluate(SPILLS) == []
         assert [url for url in self.requests if not url.startswith(("file:", "data:"))] == []
         assert self.complaints == []
+
+
+def page_fits(browser: Any, html: str, folder: Path, width: int) -> None:
+    """A page in a window of this width: see `Visit.fits`."""
+    file = folder / "report.html"
+    file.write_text(html, encoding="utf-8")
+    visit = Visit(browser, file, width=width)
+    visit.fits(width)
+    visit.context.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evaluate.browsing import Visit
+from tests.evaluate.browsing import Visit, page_fits
 
 from absentia.evaluate.adapters import render_study
 
@@ -45,11 +45,7 @@ def report() -> dict[str, Any]:
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_fits_and_asks_for_nothing(browser: Any, tmp_path: Path, width: int) -> None:
-    file = tmp_path / "report.html"
-    file.write_text(render_study(report()), encoding="utf-8")
-    visit = Visit(browser, file, width=width)
-    visit.fits(width)
-    visit.context.close()
+    page_fits(browser, render_study(report()), tmp_path, width)
 
 
 def test_sorts_by_a_click(browser: Any, tmp_path: Path) -> None:

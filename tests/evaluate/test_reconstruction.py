@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from tests import scans
-from tests.evaluate.browsing import Visit
+from tests.evaluate.browsing import page_fits
 from torch import Tensor
 
 from absentia.data.batch import Batch
@@ -154,11 +154,7 @@ def test_what_is_no_better_than_the_mean_image_is_said() -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_the_screen(browser: Any, report: dict[str, Any], tmp_path: Path, width: int) -> None:
-    file = tmp_path / "report.html"
-    file.write_text(render(report, []), encoding="utf-8")
-    visit = Visit(browser, file, width=width)
-    visit.fits(width)
-    visit.context.close()
+    page_fits(browser, render(report, []), tmp_path, width)
 
 
 def test_every_contrast_is_shown_as_made_of_all_others_whatever_was_asked() -> None:

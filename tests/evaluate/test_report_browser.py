@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.evaluate.browsing import Visit
+from tests.evaluate.browsing import Visit, page_fits
 
 from absentia.evaluate.report import render
 
@@ -33,11 +33,7 @@ def test_fits_the_screen_and_asks_for_nothing(
     browser: Any, fake: SimpleNamespace, tmp_path: Path, name: str, width: int
 ) -> None:
     report = hostile(fake) if name == "hostile" else getattr(fake, name)()
-    file = tmp_path / "report.html"
-    file.write_text(render(report, fake.metrics()), encoding="utf-8")
-    visit = Visit(browser, file, width=width)
-    visit.fits(width)
-    visit.context.close()
+    page_fits(browser, render(report, fake.metrics()), tmp_path, width)
 
 
 def test_sorts_by_a_click_and_follows_the_dark(browser: Any, fake: SimpleNamespace, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests import scans
-from tests.evaluate.browsing import Visit
+from tests.evaluate.browsing import page_fits
 
 from absentia.evaluate.report import render
 from absentia.evaluate.sections.regions import BRATS, canonical, regions
@@ -61,11 +61,7 @@ def test_the_page_strikes_out_what_was_hidden(report: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_the_screen(browser: Any, report: dict[str, Any], tmp_path: Path, width: int) -> None:
-    file = tmp_path / "report.html"
-    file.write_text(render(report, []), encoding="utf-8")
-    visit = Visit(browser, file, width=width)
-    visit.fits(width)
-    visit.context.close()
+    page_fits(browser, render(report, []), tmp_path, width)
 
 
 def lines(names: tuple[str, ...]) -> list[dict[str, Any]]:
