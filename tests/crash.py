@@ -14,7 +14,8 @@ import torch
 from tests import conftest as conftest  # its settings hold in the other process too
 from tests import tiny
 
-from absentia import jobs
+from absentia import jobs, run_report
+from absentia.evaluate import report as page
 from absentia.learn import folder
 from absentia.learn import run as run_module
 
@@ -80,8 +81,8 @@ PLACES: dict[str, Callable[[pytest.MonkeyPatch, int], None]] = {
     "writing tensors": lambda patch, count: _counted(patch, folder, "save_file", count, _half),
     "exchanging files": lambda patch, count: _counted(patch, Path, "replace", count, _nothing),
     "preparing": lambda patch, count: _counted(patch, jobs, "prepare", count, _nothing),
-    "scoring": lambda patch, count: _counted(patch, jobs, "score_patterns", count, _nothing),
-    "drawing the page": lambda patch, count: _counted(patch, jobs, "render", count, _nothing),
+    "scoring": lambda patch, count: _counted(patch, run_report, "score_patterns", count, _nothing),
+    "drawing the page": lambda patch, count: _counted(patch, page, "render", count, _nothing),
     "clearing up": lambda patch, count: _counted(patch, jobs, "_drop_checkpoints", count, _nothing),
     "saving what was learned": lambda patch, count: _counted(patch, run_module, "save_tensors", count, _nothing),
 }

@@ -13,9 +13,9 @@ import torch
 
 from absentia.data.batch import Batch
 from absentia.data.crops import Box, Cut, Seen, foreground
-from absentia.data.grids import differs, moved, spacing_of
 from absentia.data.kinds import Value
 from absentia.data.kinds.base import Array
+from absentia.data.kinds.grids import differs, moved, spacing_of
 from absentia.data.masks import MaskReader
 from absentia.data.reader import CellReader, Opened
 from absentia.data.rows import BadCellRecord, Ints, OnBad, Rows

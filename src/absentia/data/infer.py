@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from absentia.data.grids import NIFTI
 from absentia.data.kinds import Audio, Image, Kind, Series, Tabular, Text, Volume
+from absentia.data.kinds.grids import NIFTI
 from absentia.data.masks import looks_like_mask
 from absentia.data.profile import MOST, Profile, is_binary, is_list, is_text, profiles
 from absentia.data.schema import Schema, Target, target_from_flag

@@ -9,9 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from absentia.data.grids import differs
 from absentia.data.inspect_target import TargetSummary
 from absentia.data.kinds.base import Array
+from absentia.data.kinds.grids import differs
 from absentia.data.masks import MaskReader
 from absentia.data.schema import Target
 from absentia.data.table import Table

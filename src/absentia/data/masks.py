@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from absentia.data.grids import NIFTI, Grid, differs, read_grid
 from absentia.data.kinds.base import Array
+from absentia.data.kinds.grids import NIFTI, Grid, differs, read_grid
 from absentia.data.schema import Target
 from absentia.data.sniff import image_format, volume_format
 from absentia.errors import BadCell, UserError, nearest

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image as Pillow
 from tests.scans import content, nifti
 
-from absentia.data.grids import differs, moved, read_grid, spacing_of
 from absentia.data.kinds import Volume
+from absentia.data.kinds.grids import differs, moved, read_grid, spacing_of
 from absentia.errors import BadCell, UserError
 
 SCAN = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)

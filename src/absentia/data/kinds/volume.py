@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from absentia.data.grids import read_grid
 from absentia.data.kinds.base import Array, Decoder, Kind, Value, check_at_least
+from absentia.data.kinds.grids import read_grid
 from absentia.errors import BadCell, UserError
 
 __all__ = ["Volume", "VolumeDecoder"]
