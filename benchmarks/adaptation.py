@@ -83,7 +83,8 @@ def _studied(name: str, seed: int, asked: argparse.Namespace) -> list[Row]:
     kinds = [r for r in asked.rows if r not in ("fine-tuned", "dedicated")]
     common = {"epochs": asked.passes or PASSES[name], "whole_epochs": asked.whole_epochs or EPOCHS[name], "seed": seed}
     common["validations"] = VALIDATIONS.get(name)
-    report = run_study(made, Study(rows=kinds, budget=_budget(made), **common), hear=_hear(name, seed))
+    budget = _budget(made) if "scale-shift" in asked.rows else None
+    report = run_study(made, Study(rows=kinds, budget=budget, **common), hear=_hear(name, seed))
     ends = _ends(names) if many else [line["pattern"] for line in report["rows"][0]["patterns"]]
     whole = [r for r in asked.rows if r in ("fine-tuned", "dedicated")]
     if whole:
