@@ -20,7 +20,7 @@ __all__ = ["LEDGER", "RESULTS", "absentia", "epochs_of", "hardware", "record", "
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 LEDGER = ROOT / "benchmarks" / "LEDGER.md"
-STAGES = {"universal": 1.25}  # epochs of all stages, beside those of the last one
+IMAGINE = {"universal": 0.25}  # epochs of the first stage, beside those of the last one
 
 HEADING = """# Ledger
 
@@ -33,9 +33,13 @@ One line is one run; a line that was wrong stays, and a later one says why.
 """
 
 
-def epochs_of(method: str, total: float) -> str:
-    """What to say as training.epochs, so that all stages of a method together have `total`; others have one stage."""
-    return f"{total / STAGES.get(method, 1.0):.4f}"
+def epochs_of(method: str, total: float, options: Sequence[str] = ()) -> str:
+    """What to say as training.epochs, so that all stages of a method together have `total`; others have one stage.
+
+    options: the method's own as NAME=VALUE, where `imagine` may be another.
+    """
+    said = dict(option.split("=", 1) for option in options)
+    return f"{total / (1 + float(said.get('imagine', IMAGINE.get(method, 0.0)))):.4f}"
 
 
 def absentia(words: Sequence[str]) -> None:

@@ -3,6 +3,8 @@
     python benchmarks/cohort.py                          # three seeds, 10 rows each, on planes of 48 x 48
     python benchmarks/cohort.py --rows dropout universal --seeds 1
     python benchmarks/cohort.py --smoke                  # two rows, a few steps
+    python benchmarks/cohort.py --people 1 --rows dropout universal universal:template=scalar,imagine=1
+                                                         # other people, to choose settings on
 
 Each contrast of each training and validation subject is absent with probability 0.5, drawn once per seed and kept; a
 subject always keeps one. All test subjects are asked under all 15 subsets. Every row has the same number of steps
@@ -17,6 +19,8 @@ brightness as M3AE does.
   m3ae            M3AE's settings: template, two copies that agree, no distribution, no hyper-network
   no-distribution, no-distillation, no-hyper, no-mark, constant, sliced, adversarial
                   the universal model with this part off, or in this way
+  universal:OPTION=VALUE,...
+                  the universal model with these options
 
 How to read it: `mean` and `worst` are Dice over the 15 subsets (mean over regions and 40 subjects), in per cent;
 `singles` is the mean over the four subsets of one contrast, `full` the Dice with everything there.
@@ -34,8 +38,10 @@ from typing import Any
 
 from _results import RESULTS, absentia, epochs_of, record, write
 
+from absentia.data.catalog.cohort import CONTRASTS, DECLARATION, build
+
 Row = dict[str, Any]
-CONTRASTS = ("flair", "t1", "t1ce", "t2")
+REGIONS = DECLARATION["masks"]["regions"]
 M3AE = (
     "fill=template",
     "template=full",
@@ -72,6 +78,7 @@ def main() -> None:
     asked = _asked()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="absentia-cohort-") as folder:
+        asked.declared = _people(asked, Path(folder)) if asked.people else [asked.table]
         for seed in range(asked.seeds):
             for name in asked.rows:
                 rows.append(_trained(name, seed, asked, Path(folder)))
@@ -80,19 +87,36 @@ def main() -> None:
     path = write(f"cohort{asked.name and '-' + asked.name}", rows + summary, range(asked.seeds), asked.out)
     print("\n".join(map(_said, summary)))
     if asked.record:
-        record(f"{asked.table}, half of the contrasts absent in training", [_said(line) for line in summary],
-               range(asked.seeds), path)  # fmt: skip
+        who = f"{asked.table}{f' of people {asked.people}' if asked.people else ''}"
+        what = f"{who}, half of the contrasts absent in training"
+        record(what, [_said(line) for line in summary], range(asked.seeds), path)
+
+
+def _people(asked: argparse.Namespace, folder: Path) -> list[str]:
+    """A table of other people as the catalog would build it, and the flags that say what its columns mean."""
+    path = folder / f"people-{asked.people}.parquet"
+    build(dims=3 if asked.table == "cohort-volumes" else 2, seed=asked.people).to_parquet(path)
+    said = DECLARATION
+    modalities = [word for modality in said["modality"] for word in ("--modality", modality)]
+    return [str(path), *modalities, "--target", said["target"], "--id", said["id"], "--split", said["split"]]
+
+
+def _options_of(name: str) -> tuple[str, Sequence[str]]:
+    """The method and options of a row; of `universal:OPTION=VALUE,...` they stand in its name."""
+    method, _, said = name.partition(":")
+    return (method, said.split(",")) if said else ROWS[name]
 
 
 def _trained(name: str, seed: int, asked: argparse.Namespace, folder: Path) -> Row:
     """One `absentia mask` and one `absentia train`, in processes of their own."""
-    method, options = ROWS[name]
-    plan, out = folder / f"{seed}.parquet", folder / f"{name}-{seed}"
+    method, options = _options_of(name)
+    plan, out = folder / f"plan-{seed}.parquet", folder / f"{asked.rows.index(name)}-{seed}"
     if not plan.exists():
         rates = [word for contrast in CONTRASTS for word in ("--p_absent", f"{contrast}={asked.rate}")]
-        absentia(["mask", asked.table, *rates, "--parts", "train", "val", "--seed", str(seed), "--out", str(plan)])
-    words = ["train", asked.table, "--method", method, "--seed", str(seed), "--reference", "false", "--out", str(out)]
-    words += ["--training.epochs", epochs_of(method, asked.epochs), "--training.batch", str(asked.batch)]
+        absentia(["mask", *asked.declared, *rates, "--parts", "train", "val", "--seed", str(seed), "--out", str(plan)])
+    words = ["train", *asked.declared, "--method", method, "--seed", str(seed), "--reference", "false"]
+    words += ["--out", str(out), *(["--masks.regions", json.dumps(REGIONS)] if asked.people else [])]
+    words += ["--training.epochs", epochs_of(method, asked.epochs, options), "--training.batch", str(asked.batch)]
     words += ["--training.lr", str(asked.lr), "--training.validations", "8", *VARIED]
     words += [] if name == "complete" else ["--plan", str(plan)]
     words += [part for option in options for part in ("--options." + option.split("=")[0], option.split("=")[1])]
@@ -131,10 +155,17 @@ def _said(line: Row) -> str:
 FIGURES = ("mean", "worst", "singles", "full")
 
 
+def _row_named(word: str) -> str:
+    if word not in ROWS and not word.startswith("universal:"):
+        raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(ROWS)} and no universal:OPTION=VALUE")
+    return word
+
+
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", default="cohort", choices=["cohort", "cohort-volumes"])
-    parser.add_argument("--rows", nargs="+", default=USUAL, choices=list(ROWS))
+    parser.add_argument("--rows", nargs="+", default=USUAL, type=_row_named)
+    parser.add_argument("--people", type=int, default=0, help="another number: other people than those of the catalog")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=0.5, help="of absence, of each contrast in training")
     parser.add_argument("--epochs", type=float, default=100.0, help="of 12 steps; of both stages together")
