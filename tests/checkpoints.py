@@ -12,8 +12,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 __all__ = [
-    *("ENCODERS", "VILT_WORDS", "WORDS", "ast", "bert", "changed", "clip", "clip_text", "dinov2", "gpt2", "llama"),
-    *("mobilenet", "modernbert", "roberta", "shaken", "siglip", "vilt", "vilt_config", "vit", "wav2vec2", "whisper"),
+    *("ENCODERS", "VILT_WORDS", "WORDS", "ast", "bert", "changed", "clip", "clip_text", "convbert", "dinov2", "fnet"),
+    *(
+        "gpt2",
+        "llama",
+        "mobilenet",
+        "modernbert",
+        "roberta",
+        "shaken",
+        "siglip",
+        "vilt",
+        "vilt_config",
+        "vit",
+        "wav2vec2",
+        "whisper",
+    ),
 ]
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##a", "##b", "##c", "hello", "world", "!"]
@@ -132,6 +145,21 @@ def llama(folder: Path) -> Path:
     return _spelled(folder, marks=False)
 
 
+def fnet(folder: Path) -> Path:
+    """A text encoder that mixes all tokens and reads no mask."""
+    sizes = {k: v for k, v in MIXED.items() if k != "num_attention_heads"}
+    config = transformers.FNetConfig(vocab_size=40, max_position_embeddings=12, pad_token_id=1, **sizes)
+    _saved(transformers.FNetModel, config, folder)
+    return _spelled(folder, marks=True)
+
+
+def convbert(folder: Path) -> Path:
+    """A text encoder whose convolutions look at a token's neighbours, whatever the mask says."""
+    sizes = {"vocab_size": 40, "max_position_embeddings": 12, "embedding_size": 16, "pad_token_id": 1}
+    _saved(transformers.ConvBertModel, transformers.ConvBertConfig(conv_kernel_size=3, **sizes, **MIXED), folder)
+    return _spelled(folder, marks=True)
+
+
 def whisper(folder: Path) -> Path:
     """A translator of speech, for sounds of one second."""
     sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2}
@@ -197,7 +225,8 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
 ENCODERS: dict[str, Callable[[Path], Path]] = {
     make.__name__: make
     for make in (
-        *(vit, dinov2, siglip, mobilenet, bert, roberta, modernbert, gpt2, llama, clip, wav2vec2, ast, whisper),
+        *(vit, dinov2, siglip, mobilenet, bert, roberta, modernbert, fnet, convbert, gpt2, llama, clip, wav2vec2),
+        *(ast, whisper),
     )
 }
 
