@@ -34,10 +34,14 @@ CASES = [
     ("modernbert", "text", 16),
     ("fnet", "text", 16),
     ("convbert", "text", 16),
+    ("mobilebert", "text", 16),
     ("gpt2", "text", 16),
     ("llama", "text", 16),
     ("dinov2", "image", 16),
     ("siglip", "image", 16),
+    ("naflex", "image", 16),
+    ("mae", "image", 16),
+    ("swin", "image", 16),
     ("wav2vec2", "audio", 16),
     ("ast", "audio", 16),
     ("whisper", "audio", 16),
@@ -112,7 +116,7 @@ def test_tuned_tokens_do_not_depend_on_the_batch(home: Path, name: str, kind: st
 
 
 TEXTS = [case[0] for case in CASES if case[1] == "text"]
-ALONE = ("fnet", "convbert")  # padding would show in what they make of a text
+ALONE = ("fnet", "convbert", "mobilebert")  # padding would show in what they make of a text
 
 
 def seen(encoder: PretrainedEncoder) -> list[Tensor]:
@@ -274,6 +278,40 @@ def test_vision_towers_without_a_cls_are_averaged(tmp_path: Path) -> None:
         torch.testing.assert_close(encoder.pooled(**inputs), encoder(**inputs)[0].mean(dim=1))
 
 
+def test_an_autoencoder_sees_whole_pictures_and_draws_nothing(home: Path) -> None:
+    decoder, encoder = loaded(home / "mae", "image")
+    inputs = batch(decoder, CELLS["image"])
+    state = torch.random.get_rng_state()
+    tokens, _ = encoder.train()(**inputs)
+    assert tokens.shape[1] == 1 + 16 and torch.equal(torch.random.get_rng_state(), state)
+    torch.testing.assert_close(encoder(**inputs)[0], tokens, rtol=0, atol=0)
+
+
+def test_patches_that_fill_up_are_not_real(home: Path) -> None:
+    decoder, encoder = loaded(home / "naflex", "image")
+    inputs = batch(decoder, [png(0), wide_png()])
+    tokens, valid = encoder(**inputs)
+    assert valid.sum(dim=1).tolist() == inputs["pixel_attention_mask"].sum(dim=1).tolist() and not valid.all()
+    mean = torch.stack([row[real].mean(dim=0) for row, real in zip(tokens, valid, strict=True)])
+    torch.testing.assert_close(encoder.pooled(**inputs), mean)
+
+
+def wide_png() -> bytes:
+    out = io.BytesIO()
+    Pillow.new("RGB", (200, 20), "red").save(out, "PNG")
+    return out.getvalue()
+
+
+def test_an_encoder_that_reads_what_another_part_makes_is_not_taken_alone(tmp_path: Path) -> None:
+    shape = {"d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 24, "num_decoder_layers": 1, "vocab_size": 40}
+    model = transformers.FunnelModel(transformers.FunnelConfig(block_sizes=[1, 1], **shape))
+    model.save_pretrained(tmp_path)
+    encoder = PretrainedEncoder(kind="text", source=str(tmp_path)).eval()
+    ids = torch.randint(3, 40, (2, 8))
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(input_ids=ids)[0], model.eval()(input_ids=ids).last_hidden_state)
+
+
 def test_the_encoder_half_of_a_translator(tmp_path: Path) -> None:
     shape = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
     config = transformers.T5Config(vocab_size=len(checkpoints.WORDS), **shape)
@@ -299,7 +337,7 @@ def test_a_fingerprint_is_that_of_the_weights(home: Path, tmp_path: Path, name: 
 
 
 TOWER = {case[:2]: "" for case in CASES} | {("clip", "image"): "vision_model.", ("clip", "text"): "text_model."}
-TOWER["whisper", "audio"] = "encoder."
+TOWER |= {("whisper", "audio"): "encoder.", ("mae", "image"): "vit."}
 
 
 def test_the_other_tower_has_no_say(home: Path, tmp_path: Path) -> None:

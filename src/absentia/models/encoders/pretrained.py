@@ -25,6 +25,7 @@ __all__ = ["FeatureEmbedder", "FrozenEncoder", "PretrainedEncoder", "TunedEmbedd
 
 CLS = ("cls_token", "class_embedding")  # what vision transformers call their [CLS]
 TOWERS = {"image": ["vision_model"], "text": ["text_model", "encoder"], "audio": ["audio_model", "encoder"]}
+INPUTS = {"image": {"pixel_values"}, "text": {"input_ids"}, "audio": {"input_values", "input_features"}}
 SLACK: Any = {"share": 0.125, "tokens": 8}  # how far the shortest text of a group is padded at most
 SILENT = ("pooler", "masked_spec_embed")  # parts that many checkpoints come without, and no token goes through
 
@@ -106,7 +107,7 @@ class PretrainedEncoder(nn.Module):
 
     def _run(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """One pass of all rows."""
-        mask = inputs.get("attention_mask")
+        mask = inputs.get("attention_mask", inputs.get("pixel_attention_mask"))
         out = self.model(**{k: x for k, x in inputs.items() if k in self._takes}).last_hidden_state
         tokens = out.flatten(2).transpose(1, 2) if out.dim() == 4 else out
         if mask is None or mask.shape != tokens.shape[:2]:
@@ -115,9 +116,10 @@ class PretrainedEncoder(nn.Module):
 
     @cached_property
     def _padding_shows(self) -> bool:
-        """Whether what stands behind a row can change it: no mask is read, or a convolution reaches over."""
-        wide = (m for m in self.model.modules() if isinstance(m, nn.modules.conv._ConvNd) and max(m.kernel_size) > 1)
-        return self.kind == "audio" or "attention_mask" not in self._takes or next(wide, None) is not None
+        """Whether what stands behind a row can change it: no mask is read, or something reaches over to neighbours."""
+        wide = any(isinstance(m, nn.modules.conv._ConvNd) and max(m.kernel_size) > 1 for m in self.model.modules())
+        wide |= bool(getattr(self.model.config, "trigram_input", False))  # MobileBERT's tokens hold their neighbours
+        return self.kind == "audio" or "attention_mask" not in self._takes or wide
 
     def _probed(self) -> int:
         size = getattr(self.model.config, "image_size", 64)
@@ -186,10 +188,12 @@ class TunedEmbedder(Embedder):
 
 
 def _loaded(kind: str, source: str) -> Any:
-    from transformers import AutoModel
+    from transformers import AutoConfig, AutoModel, ViTModel
 
     with loading(source, "model"):
-        whole, report = AutoModel.from_pretrained(
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **reach(source))
+        maker: Any = ViTModel if config.model_type == "vit_mae" else AutoModel  # an MAE would drop patches at random
+        whole, report = maker.from_pretrained(
             source,
             dtype=torch.float32,
             trust_remote_code=False,
@@ -220,6 +224,12 @@ def _missing(whole: Any, model: Any, names: set[str]) -> list[str]:
 def _tower(model: Any, kind: str) -> Any:
     """The part of a model with several towers that reads this kind; an encoder alone is itself."""
     for name in TOWERS[kind]:
-        if hasattr(model, name) and (name != "encoder" or hasattr(model, "decoder")):
-            return getattr(model, name)
+        part = getattr(model, name, None)
+        if part is not None and (name != "encoder" or hasattr(model, "decoder")) and _reads(part, kind):
+            return part
     return model
+
+
+def _reads(part: Any, kind: str) -> bool:
+    """Whether a part of a model takes what a processor makes, and not what another part makes of it."""
+    return not INPUTS[kind].isdisjoint(inspect.signature(part.forward).parameters)
