@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 __all__ = [
-    *("ENCODERS", "VILT_WORDS", "WORDS", "ast", "bert", "changed", "clip", "clip_text", "dinov2", "gpt2", "llama"),
-    *("mobilenet", "modernbert", "roberta", "shaken", "siglip", "vilt", "vilt_config", "vit", "wav2vec2", "whisper"),
+    *("ENCODERS", "VILT_WORDS", "WORDS", "ast", "bert", "changed", "clip", "clip_text", "convbert", "dinov2", "fnet"),
+    *("gpt2", "llama", "mae", "mobilebert", "mobilenet", "modernbert", "naflex", "roberta", "shaken", "siglip", "swin"),
+    *("vilt", "vilt_config", "vit", "wav2vec2", "whisper"),
 ]
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##a", "##b", "##c", "hello", "world", "!"]
@@ -34,6 +35,31 @@ def mobilenet(folder: Path) -> Path:
     _saved(transformers.MobileNetV2Model, config, folder)
     size = {"shortest_edge": 32}
     transformers.MobileNetV2ImageProcessorPil(size=size, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def swin(folder: Path) -> Path:
+    """A vision transformer whose windows grow from layer to layer."""
+    layers = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2}
+    _saved(transformers.SwinModel, transformers.SwinConfig(image_size=16, patch_size=4, **layers), folder)
+    transformers.ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def mae(folder: Path) -> Path:
+    """A masked autoencoder, which shows itself a quarter of a picture."""
+    decoder = {"decoder_hidden_size": 8, "decoder_num_attention_heads": 2, "decoder_num_hidden_layers": 1}
+    config = transformers.ViTMAEConfig(image_size=16, patch_size=4, decoder_intermediate_size=8, **decoder, **MIXED)
+    _saved(transformers.ViTMAEForPreTraining, config, folder)
+    transformers.ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def naflex(folder: Path) -> Path:
+    """A vision tower for pictures of any shape, padded to 16 patches."""
+    config = transformers.Siglip2VisionConfig(patch_size=8, num_patches=16, **MIXED)
+    _saved(transformers.Siglip2VisionModel, config, folder)
+    transformers.Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16).save_pretrained(folder)
     return folder
 
 
@@ -132,6 +158,29 @@ def llama(folder: Path) -> Path:
     return _spelled(folder, marks=False)
 
 
+def fnet(folder: Path) -> Path:
+    """A text encoder that mixes all tokens and reads no mask."""
+    sizes = {k: v for k, v in MIXED.items() if k != "num_attention_heads"}
+    config = transformers.FNetConfig(vocab_size=40, max_position_embeddings=12, pad_token_id=1, **sizes)
+    _saved(transformers.FNetModel, config, folder)
+    return _spelled(folder, marks=True)
+
+
+def mobilebert(folder: Path) -> Path:
+    """A text encoder whose tokens hold their neighbours."""
+    sizes = {"vocab_size": 40, "max_position_embeddings": 12, "embedding_size": 16, "pad_token_id": 1}
+    sizes |= {"intra_bottleneck_size": 8, "num_feedforward_networks": 1}
+    _saved(transformers.MobileBertModel, transformers.MobileBertConfig(**sizes, **MIXED), folder)
+    return _spelled(folder, marks=True)
+
+
+def convbert(folder: Path) -> Path:
+    """A text encoder whose convolutions look at a token's neighbours, whatever the mask says."""
+    sizes = {"vocab_size": 40, "max_position_embeddings": 12, "embedding_size": 16, "pad_token_id": 1}
+    _saved(transformers.ConvBertModel, transformers.ConvBertConfig(conv_kernel_size=3, **sizes, **MIXED), folder)
+    return _spelled(folder, marks=True)
+
+
 def whisper(folder: Path) -> Path:
     """A translator of speech, for sounds of one second."""
     sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2}
@@ -197,7 +246,8 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
 ENCODERS: dict[str, Callable[[Path], Path]] = {
     make.__name__: make
     for make in (
-        *(vit, dinov2, siglip, mobilenet, bert, roberta, modernbert, gpt2, llama, clip, wav2vec2, ast, whisper),
+        *(vit, dinov2, siglip, naflex, mae, swin, mobilenet, bert, roberta, modernbert, fnet, convbert, mobilebert),
+        *(gpt2, llama, clip, wav2vec2, ast, whisper),
     )
 }
 

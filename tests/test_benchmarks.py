@@ -225,6 +225,12 @@ def test_adapters_win_back_a_part(tmp_path: Path) -> None:
     assert rows["scale-shift sparse"]["share"] < rows["scale-shift"]["share"]
 
 
+def test_texts_of_like_length_are_padded_less(tmp_path: Path) -> None:
+    (row,) = smoke("text_lengths", tmp_path)
+    assert 1 < row["tokens"]["alike"] < 0.7 * row["tokens"]["together"]
+    assert row["difference"] < 1e-4 * row["largest"]
+
+
 def test_the_side_stream_keeps_less_and_gives_the_same_gradient(tmp_path: Path) -> None:
     for row in smoke("side_stream", tmp_path):
         assert row["saved"] < 1 and row["difference"] < 1e-3

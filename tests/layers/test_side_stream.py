@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
+    AutoModel,
     BertConfig,
     BertModel,
     CLIPTextConfig,
@@ -21,8 +23,11 @@ from transformers import (
     MobileNetV2Model,
     RobertaConfig,
     RobertaModel,
+    SiglipTextModel,
     SiglipVisionConfig,
     SiglipVisionModel,
+    SwinConfig,
+    SwinModel,
     ViTConfig,
     ViTModel,
     WhisperConfig,
@@ -31,7 +36,10 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from absentia.layers.packing import Segment
 from absentia.layers.side_stream import (
+    FAMILIES,
     READS,
+    VITS,
+    WHISPERS,
     KeysValues,
     Reads,
     SideLayer,
@@ -236,6 +244,84 @@ def test_a_text_tower_is_read_although_its_own_tokens_look_back_only() -> None:
     assert layers is not None and len(layers) == 2
 
 
+def tokens_of(kind: str) -> dict[str, Tensor]:
+    """Inputs of three rows, by what they are."""
+    noise = {"audio": (3, 32, 16), "vision": (3, 3, 32, 32), "speech": (3, 4, 12)}
+    names = {"audio": "input_values", "vision": "pixel_values", "speech": "input_features"}
+    if kind in noise:
+        return {names[kind]: torch.randn(noise[kind], dtype=torch.double)}
+    return {"input_ids": torch.randint(3, 20, (3, 6)), "attention_mask": torch.ones(3, 6, dtype=torch.long)}
+
+
+SIZES = {
+    "text": {**SMALL, "vocab_size": 20, "max_position_embeddings": 16, "pad_token_id": 1},
+    "vision": {**SMALL, "image_size": 32, "patch_size": 16},
+    "audio": {**SMALL, "max_length": 32, "num_mel_bins": 16, "patch_size": 8, "time_stride": 8, "frequency_stride": 8},
+    "translator": {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32},
+}
+SIZES["translator"] |= {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 8, "vocab_size": 20}
+SIZES["translator"] |= {"max_position_embeddings": 16, "num_mel_bins": 4, "max_source_positions": 6}
+SIZES["translator"] |= {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
+
+
+def family(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A tiny encoder of a type, with large weights, and inputs for it."""
+    known = dict.fromkeys(VITS, "vision") | dict.fromkeys(WHISPERS, "translator") | {VITS[0]: "audio"}
+    kind = known.get(name) or ("vision" if "vision" in name else "text")
+    config = AutoConfig.for_model(name, **SIZES[kind])
+    made: Any = SiglipTextModel(config) if name == "siglip_text_model" else AutoModel.from_config(config)
+    model = made.encoder if name in WHISPERS else made
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    inputs = tokens_of("speech" if name == "whisper" else kind)
+    return model.double().eval(), inputs
+
+
+@pytest.mark.parametrize("name", sorted(name for _, names in FAMILIES for name in names))
+def test_a_layer_of_every_known_type_does_what_we_say_it_does(name: str) -> None:
+    """Tokens put in the place of prompts come out as they do of the encoder's own layers."""
+    torch.manual_seed(0)
+    model, inputs = family(name)
+    layers = side_layers(model)
+    assert layers is not None and len(layers) == 2
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def note(module: Any, given: Any, named: Any, made: Any) -> None:
+        seen.append((given[0] if given else named["hidden_states"], made[0] if isinstance(made, tuple) else made))
+
+    inner: Any = getattr(model, "encoder", model)
+    for block in getattr(inner, "layer", None) or getattr(inner, "layers", None) or model.layers:  # type: ignore[union-attr]
+        block.register_forward_hook(note, with_kwargs=True)
+    with heard(layers) as found:
+        model(**inputs)
+    for layer, (before, after), pair in zip(layers, seen, found, strict=True):
+        there = KeysValues(*(part.unflatten(2, (2, -1)).transpose(1, 2) for part in pair))
+        made = layer.step(before, there, "tokens", before.shape[1])
+        if name.startswith("clip_text"):  # its tokens look back only, and prompts stand behind all
+            made, after = made[:, -1], after[:, -1]
+        torch.testing.assert_close(made, after, rtol=0, atol=CLOSE)
+
+
+UNKNOWN = {
+    "roformer": "keys are turned",
+    "esm": "norms stand elsewhere",
+    "roberta-prelayernorm": "norms stand elsewhere",
+    "mobilebert": "layers have a neck",
+    "longformer": "attention is local",
+    "bart": "norms stand behind, under the names of those that stand before",
+    "beit": "attention has a bias for each place",
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_layers_that_only_look_like_known_ones_are_not_read(name: str) -> None:
+    small = {**SMALL, "vocab_size": 20, "max_position_embeddings": 16, "pad_token_id": 1, "mask_token_id": 2}
+    small |= SIZES["translator"] if name == "bart" else SIZES["vision"]
+    assert side_layers(AutoModel.from_config(AutoConfig.for_model(name, **small))) is None
+
+
 def test_an_encoder_without_keys_and_values_offers_none() -> None:
+    sizes = {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
+    assert side_layers(SwinModel(SwinConfig(**sizes))) is None
     assert side_layers(MobileNetV2Model(MobileNetV2Config(image_size=32, depth_multiplier=0.35))) is None
     assert side_layers(nn.Linear(2, 2)) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import torch
 from PIL import Image as Pillow
 from safetensors.torch import load_file
 from tests import checkpoints, tiny
+from tests.laws import losses_and_gradients, rows_with_something
 
 from absentia.config import RunConfig, Training
+from absentia.data.table import open_table
 from absentia.errors import UserError
-from absentia.jobs import evaluate_run, train_run
+from absentia.jobs import declared_schema, evaluate_run, train_run
+from absentia.learn.prepare import prepare
 from absentia.learn.run import load_run
 from absentia.methods.joint_embedding import JointEmbedding
+from absentia.models.encoders import pretrained
 from absentia.models.encoders.pretrained import PretrainedEncoder, TunedEmbedder
 from absentia.models.tuning import tune
 
@@ -30,11 +35,15 @@ CASES = [
     ("dinov2", "image", "lora", True),
     ("clip", "image", "biases", True),
     ("siglip", "image", "lora:2", True),
+    ("mae", "image", "biases", True),
+    ("naflex", "image", "biases", False),
+    ("swin", "image", "biases", False),
     ("mobilenet", "image", "biases", False),
     ("bert", "text", "lora", True),
     ("roberta", "text", "biases", True),
     ("clip", "text", "full", True),
     ("modernbert", "text", "lora", False),
+    ("mobilebert", "text", "biases", False),
     ("gpt2", "text", "lora", False),
     ("llama", "text", "lora", False),
     ("ast", "audio", "biases", True),
@@ -182,3 +191,35 @@ def test_encoders_that_changed_since_are_named_together(tmp_path: Path) -> None:
         checkpoints.changed(tmp_path / name, lambda tensors: {key: x + 1 for key, x in tensors.items()})
     with pytest.raises(UserError, match=r"encoders .*roberta' of 'more' and .*bert' of 'sense' have changed since"):
         load_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("training", ["two", "joint"])
+@pytest.mark.parametrize("micro", [None, 5])
+def test_texts_of_like_length_train_as_one_padded_batch_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: str, micro: int | None
+) -> None:
+    """Losses, gradients and answers in float64, through the keys and values that prompts read too."""
+    monkeypatch.setattr(pretrained, "SLACK", {"share": 0.0, "tokens": 0})
+    settings = config(tmp_path, "bert", "text", "full")
+    source = open_table(settings.table)
+    data = prepare(source, declared_schema(settings, source, lambda line: None), plan=None, on_bad="error")
+    options = {"training": training, "micro": micro, "tokens_grad_from_prediction": True, "prompts": 2}
+    made = tiny.method_of("joint-embedding", data, stir=0.1, options=options).double()
+    batch = rows_with_something(data)
+    inputs = {
+        n: {k: x.double() if x.is_floating_point() else x for k, x in one.items()} for n, one in batch.inputs.items()
+    }
+    batch = replace(batch, inputs=inputs)
+    found = []
+    for alike in (True, False):
+        if not alike:
+            monkeypatch.setattr(PretrainedEncoder, "groups", lambda encoder, inputs: None)
+        assert (unimodal(made).embedder.encoder.groups(batch.inputs["sense"]) is not None) is alike
+        learned = [losses_and_gradients(made, batch, stage) for stage in made.stages()]
+        found.append((learned, made(batch)))
+    (learned, answer), (others, expected) = found
+    torch.testing.assert_close(answer.scores, expected.scores, rtol=0, atol=1e-10)
+    for (loss, gradients), (same, all_same) in zip(learned, others, strict=True):
+        torch.testing.assert_close(loss, same, rtol=0, atol=1e-10)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, all_same[name], rtol=0, atol=1e-10, msg=name)

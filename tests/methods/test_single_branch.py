@@ -21,6 +21,8 @@ from absentia.layers.pair_losses import alike_and_unlike, orthogonal_projection
 from absentia.methods.single_branch import SingleBranch
 from absentia.methods.single_branch_options import Metric
 
+FOP: dict[str, Any] = {"branches": "each", "fuse": "gated", "together": 1.0, "alone": 0.0}
+FOP |= {"depth": 1, "norm": "batch", "scale": 1.0, "metric": "orthogonal"}
 VARIED: list[dict[str, Any]] = [
     {"reads": "tokens"},
     {"reads": "transformer"},
@@ -30,6 +32,9 @@ VARIED: list[dict[str, Any]] = [
     {"norm": "batch", "scale": 1.0},
     {"norm": "modality"},
     {"fuse": "sum", "together": 1.0},
+    {"fuse": "gated", "together": 1.0, "branches": "each"},
+    {"fuse": "gated", "together": 1.0, "alone": 0.0, "metric": "none"},
+    FOP,
     {"pairs": 1.0},
     {"switching": "half", "whole": 0.5},
     {"switching": "one"},
@@ -111,6 +116,41 @@ def test_the_published_metric_compares_the_rows_of_a_step() -> None:
     marks = torch.nn.functional.one_hot(batch.target, 3).float().repeat(4, 1)  # type: ignore[arg-type]
     expected = 0.5 * orthogonal_projection(units, *alike_and_unlike(marks), apart=0.3)
     torch.testing.assert_close(terms(one, batch)["metric"], expected)
+
+
+def test_fop_learns_from_fused_rows_alone() -> None:
+    """Cross-entropy and the orthogonal projection loss of what is fused (FOP, released code), for any pattern."""
+    data, one = data_for(), method(**FOP, alpha=0.7)
+    batch = rows_with_something(data)
+    assert batch.target is not None and one.gate is not None
+    found = terms(one, batch)
+    assert list(found) == ["together", "fused"]
+    fused = one.gate(one(batch).embeddings, batch.presence, data.names)
+    said = torch.nn.functional.cross_entropy(one.classifier(fused), batch.target)
+    marks = torch.nn.functional.one_hot(batch.target, 3).float()
+    units = torch.nn.functional.normalize(fused, dim=1)
+    torch.testing.assert_close(found["together"], said)
+    torch.testing.assert_close(found["fused"], 0.7 * orthogonal_projection(units, *alike_and_unlike(marks)))
+    torch.testing.assert_close(one(batch).scores, one.classifier(fused))
+
+
+def test_a_gate_is_there_where_it_is_asked_for_and_weighs_what_is_present() -> None:
+    data, one, batch = data_for(), method(fuse="gated", together=1.0), full_rows()
+    assert method().gate is None
+    whole = one(batch)
+    eye = torch.eye(len(data.names)).bool()
+    for shown in eye:
+        lone = one(batch.restrict(shown, data.names))
+        (units,) = lone.embeddings.values()
+        torch.testing.assert_close(lone.scores, one.classifier(one.options.scale * torch.tanh(units)))
+    mean = torch.stack([torch.tanh(units) for units in whole.embeddings.values()]).mean(dim=0)
+    assert not torch.allclose(whole.scores, one.classifier(one.options.scale * mean), atol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"fuse": "gated"}, {"alone": 0.0}])
+def test_what_would_learn_from_nothing_is_said(options: Mapping[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"options\.(fuse gated|alone 0): nothing teaches .*; say options.together 1"):
+        method(**options)
 
 
 def test_one_branch_has_one_set_of_weights() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from absentia.data.batch import tensors
 from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.errors import UserError
+from absentia.models.encoders import pretrained
 from absentia.models.encoders.pretrained import FeatureEmbedder, FrozenEncoder, PretrainedEncoder, TunedEmbedder
 
 CASES = [
@@ -30,10 +32,16 @@ CASES = [
     ("bert", "text", 16),
     ("roberta", "text", 16),
     ("modernbert", "text", 16),
+    ("fnet", "text", 16),
+    ("convbert", "text", 16),
+    ("mobilebert", "text", 16),
     ("gpt2", "text", 16),
     ("llama", "text", 16),
     ("dinov2", "image", 16),
     ("siglip", "image", 16),
+    ("naflex", "image", 16),
+    ("mae", "image", 16),
+    ("swin", "image", 16),
     ("wav2vec2", "audio", 16),
     ("ast", "audio", 16),
     ("whisper", "audio", 16),
@@ -107,6 +115,85 @@ def test_tuned_tokens_do_not_depend_on_the_batch(home: Path, name: str, kind: st
             torch.testing.assert_close(tokens[i][valid[i]], alone[0][real[0]], atol=1e-5, rtol=0)
 
 
+TEXTS = [case[0] for case in CASES if case[1] == "text"]
+ALONE = ("fnet", "convbert", "mobilebert")  # padding would show in what they make of a text
+
+
+def seen(encoder: PretrainedEncoder) -> list[Tensor]:
+    """The masks of all passes from now on."""
+    masks: list[Tensor] = []
+
+    def note(module: Any, given: Any, named: dict[str, Tensor]) -> None:
+        masks.append(named["attention_mask"] if "attention_mask" in named else torch.ones_like(named["input_ids"]))
+
+    encoder.model.register_forward_pre_hook(note, with_kwargs=True)
+    return masks
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_of_like_length_share_a_pass_and_give_what_one_batch_gives(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward, and gradients of everything, in float64."""
+    monkeypatch.setattr(pretrained, "SLACK", {"share": 0.0, "tokens": 2})  # these encoders have few places
+    decoder, encoder = loaded(home / name, "text")
+    encoder = encoder.double()
+    inputs = batch(decoder, ["a b c a b c a b c", "", "c", "b a c b a c b", "world", "a", "c b a c b a"])
+    masks = seen(encoder)
+    found = []
+    for way in (encoder, encoder._run if name not in ALONE else partial(one_by_one, encoder)):
+        encoder.zero_grad()
+        tokens, valid = way(**inputs) if way is encoder else way(inputs)  # type: ignore[operator]
+        weights = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        (tokens * weights)[valid].sum().backward()  # type: ignore[no-untyped-call]
+        found.append((tokens, valid, {n: p.grad.clone() for n, p in encoder.named_parameters() if p.grad is not None}))
+    (tokens, valid, gradients), (expected, real, others) = found
+    assert torch.equal(valid, real) and gradients.keys() == others.keys() and gradients
+    torch.testing.assert_close(tokens[valid], expected[real], rtol=0, atol=1e-10)
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(gradient, others[key], rtol=0, atol=1e-10, msg=key)
+    groups = encoder.groups(inputs)
+    assert groups is not None and len(groups.rows) > 1
+    assert [len(mask) for mask in masks[: len(groups.rows)]] == [len(rows) for rows in groups.rows]
+    padded = sum(mask.numel() for mask in masks[: len(groups.rows)])
+    assert valid.sum() <= padded < valid.numel()
+    assert name not in ALONE or padded == valid.sum()
+
+
+def one_by_one(encoder: PretrainedEncoder, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Every row of a padded batch in a pass of its own."""
+    lengths = inputs["attention_mask"].sum(dim=1)
+    parts = [encoder._run({k: x[i : i + 1, :n] for k, x in inputs.items()}) for i, n in enumerate(lengths.tolist())]
+    longest = int(lengths.max())
+    tokens = [torch.nn.functional.pad(x, (0, 0, 0, longest - x.shape[1])) for x, _ in parts]
+    valid = [torch.nn.functional.pad(x, (0, longest - x.shape[1])) for _, x in parts]
+    return torch.cat(tokens), torch.cat(valid)
+
+
+def test_texts_without_padding_are_one_pass(home: Path) -> None:
+    decoder, encoder = loaded(home / "bert", "text")
+    masks = seen(encoder)
+    encoder(**batch(decoder, ["a b", "b c", "c c"]))
+    assert [mask.shape for mask in masks] == [(3, 4)]
+    assert encoder.groups(batch(decoder, ["a b", "b c"])) is None
+
+
+def test_padding_that_nobody_needs_is_not_computed(home: Path) -> None:
+    decoder, encoder = loaded(home / "bert", "text")
+    inputs = {key: x[1:] for key, x in batch(decoder, ["a b c a b c a b c", "a", "b c"]).items()}
+    masks = seen(encoder)
+    tokens, valid = encoder(**inputs)
+    assert [tuple(mask.shape) for mask in masks] == [(2, 4)] and tokens.shape[:2] == valid.shape == (2, 4)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_frozen_encoder_pads_no_text(home: Path, name: str) -> None:
+    decoder, encoder = loaded(home / name, "text")
+    masks = seen(encoder)
+    FrozenEncoder(encoder=encoder, decoder=decoder)([decoder.decode(cell) for cell in CELLS["text"]])
+    assert len(masks) == len(CELLS["text"]) and all(len(mask) == 1 and mask.all() for mask in masks)
+
+
 @PAIRS
 def test_a_tuned_encoder_learns(home: Path, name: str, kind: str) -> None:
     decoder, encoder = loaded(home / name, kind)
@@ -171,7 +258,7 @@ def test_a_causal_model_is_read_at_its_last_real_token(home: Path, name: str) ->
     assert stores[0] != stores[1], "features of one pooling are not those of another"
 
 
-@pytest.mark.parametrize("name", [case[0] for case in CASES if case[1] == "text"])
+@pytest.mark.parametrize("name", TEXTS)
 def test_an_empty_text_and_one_that_is_longer_than_the_places(home: Path, name: str) -> None:
     decoder, encoder = loaded(home / name, "text")
     for cell in ("", "hello world! " * 5000):
@@ -189,6 +276,40 @@ def test_vision_towers_without_a_cls_are_averaged(tmp_path: Path) -> None:
     inputs = batch(decoder, CELLS["image"])
     with torch.no_grad():
         torch.testing.assert_close(encoder.pooled(**inputs), encoder(**inputs)[0].mean(dim=1))
+
+
+def test_an_autoencoder_sees_whole_pictures_and_draws_nothing(home: Path) -> None:
+    decoder, encoder = loaded(home / "mae", "image")
+    inputs = batch(decoder, CELLS["image"])
+    state = torch.random.get_rng_state()
+    tokens, _ = encoder.train()(**inputs)
+    assert tokens.shape[1] == 1 + 16 and torch.equal(torch.random.get_rng_state(), state)
+    torch.testing.assert_close(encoder(**inputs)[0], tokens, rtol=0, atol=0)
+
+
+def test_patches_that_fill_up_are_not_real(home: Path) -> None:
+    decoder, encoder = loaded(home / "naflex", "image")
+    inputs = batch(decoder, [png(0), wide_png()])
+    tokens, valid = encoder(**inputs)
+    assert valid.sum(dim=1).tolist() == inputs["pixel_attention_mask"].sum(dim=1).tolist() and not valid.all()
+    mean = torch.stack([row[real].mean(dim=0) for row, real in zip(tokens, valid, strict=True)])
+    torch.testing.assert_close(encoder.pooled(**inputs), mean)
+
+
+def wide_png() -> bytes:
+    out = io.BytesIO()
+    Pillow.new("RGB", (200, 20), "red").save(out, "PNG")
+    return out.getvalue()
+
+
+def test_an_encoder_that_reads_what_another_part_makes_is_not_taken_alone(tmp_path: Path) -> None:
+    shape = {"d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 24, "num_decoder_layers": 1, "vocab_size": 40}
+    model = transformers.FunnelModel(transformers.FunnelConfig(block_sizes=[1, 1], **shape))
+    model.save_pretrained(tmp_path)
+    encoder = PretrainedEncoder(kind="text", source=str(tmp_path)).eval()
+    ids = torch.randint(3, 40, (2, 8))
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(input_ids=ids)[0], model.eval()(input_ids=ids).last_hidden_state)
 
 
 def test_the_encoder_half_of_a_translator(tmp_path: Path) -> None:
@@ -216,7 +337,7 @@ def test_a_fingerprint_is_that_of_the_weights(home: Path, tmp_path: Path, name: 
 
 
 TOWER = {case[:2]: "" for case in CASES} | {("clip", "image"): "vision_model.", ("clip", "text"): "text_model."}
-TOWER["whisper", "audio"] = "encoder."
+TOWER |= {("whisper", "audio"): "encoder.", ("mae", "image"): "vit."}
 
 
 def test_the_other_tower_has_no_say(home: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ equally long ones is padded to its own longest.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from absentia.layers.like_length import neighbours
 
 __all__ = ["Grid", "Packing", "Segment"]
 
@@ -108,7 +109,7 @@ class Packing:
         ascending, order = lengths.sort(stable=True)
         order, ascending = order[ascending > 0], ascending[ascending > 0]
         start = torch.zeros_like(lengths).index_copy(0, order, ascending.cumsum(0) - ascending)
-        groups = _neighbours(ascending)
+        groups = neighbours(ascending, share=SLACK_SHARE, tokens=SLACK_TOKENS)
         return Packing(
             order=order,
             sample=order.repeat_interleave(ascending),
@@ -161,19 +162,6 @@ def _check(segment: Segment, size: int, name: str) -> None:
         raise ValueError(f"{name}: rows must be strictly increasing sample numbers below {size}")
     if not bool(valid[:, :1].all()):
         raise ValueError(f"{name}: column 0, the [CLS], must be valid in every row")
-
-
-def _neighbours(ascending: Tensor) -> tuple[int, ...]:
-    """Sizes of the groups: a group ends before the sample that would pad its shortest by too much."""
-    groups: list[int] = []
-    shortest = 0
-    for length, count in Counter(ascending.tolist()).items():
-        if groups and length - shortest <= max(SLACK_TOKENS, SLACK_SHARE * length):
-            groups[-1] += count
-        else:
-            groups.append(count)
-            shortest = length
-    return tuple(groups)
 
 
 def _grids(lengths: Tensor, groups: Sequence[int]) -> tuple[Grid, ...]:

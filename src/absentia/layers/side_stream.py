@@ -138,20 +138,19 @@ def heard(layers: Sequence[SideLayer]) -> Iterator[list[tuple[Tensor, Tensor]]]:
 def side_layers(model: Any) -> list[SideLayer] | None:
     """The layers of an encoder that prompts can read; None for one that offers none, such as a CNN.
 
-    Known: our own transformer, and of transformers BERT and its kin (RoBERTa, MiniLM), ViT and its kin (DeiT, DINOv2,
-    AST), the towers of CLIP and SigLIP, and Whisper's encoder. Not known are keys that are turned by their place
-    (ModernBERT, Llama) and keys that are packed with queries (GPT-2).
+    Known are our own transformer and the types in `FAMILIES`. Not known are keys that are turned by their place
+    (ModernBERT, Llama), keys that are packed with queries (GPT-2) and attention with something added (BEiT, Swin).
     """
     blocks = getattr(model, "blocks", None)
     if isinstance(blocks, nn.ModuleList) and all(hasattr(block, "norm_attention") for block in blocks):
         return [_ours(block, model.heads) for block in blocks]
-    inner = getattr(model, "encoder", model)
-    layers = getattr(inner, "layer", None) or getattr(inner, "layers", None) or getattr(model, "layers", None)
-    heads = int(getattr(getattr(model, "config", None), "num_attention_heads", 0) or 0)
-    if not isinstance(layers, nn.ModuleList) or not len(layers) or not heads:
+    config: Any = getattr(model, "config", None)
+    read = next((read for read, types in FAMILIES if getattr(config, "model_type", None) in types), None)
+    if read is None:
         return None
-    made = [_bert(layer, heads) or _vit(layer, heads) or _clip(layer, heads) for layer in layers]
-    return None if any(layer is None for layer in made) else [layer for layer in made if layer is not None]
+    inner = getattr(model, "encoder", model)
+    layers = getattr(inner, "layer", None) or getattr(inner, "layers", None) or model.layers
+    return [read(layer, int(config.num_attention_heads)) for layer in layers]
 
 
 def final_norm(model: Any) -> nn.Module:
@@ -168,11 +167,8 @@ def _ours(block: Any, heads: int) -> SideLayer:
     return SideLayer(True, heads, *parts, mlp)
 
 
-def _bert(layer: Any, heads: int) -> SideLayer | None:
-    attention: Any = getattr(layer, "attention", None)
-    own, out = getattr(attention, "self", None), getattr(attention, "output", None)
-    if own is None or out is None or not all(hasattr(own, name) for name in ("query", "key", "value")):
-        return None
+def _bert(layer: Any, heads: int) -> SideLayer:
+    own, out = layer.attention.self, layer.attention.output
 
     def mlp(x: Tensor) -> Tensor:
         return layer.output.dense(layer.intermediate(x))  # type: ignore[no-any-return]
@@ -181,35 +177,41 @@ def _bert(layer: Any, heads: int) -> SideLayer | None:
     return SideLayer(False, heads, *parts, mlp)
 
 
-def _vit(layer: Any, heads: int) -> SideLayer | None:
-    attention: Any = getattr(layer, "attention", None)
-    if not all(hasattr(attention, name) for name in ("q_proj", "k_proj", "v_proj", "o_proj")):
-        return None
-    before = getattr(layer, "layernorm_before", None) or getattr(layer, "norm1", None)
-    after = getattr(layer, "layernorm_after", None) or getattr(layer, "norm2", None)
-    if before is None or after is None or not hasattr(layer, "mlp"):
-        return None
-    parts = (before, after, attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+def _vit(layer: Any, heads: int) -> SideLayer:
+    own = layer.attention
+    before = layer.norm1 if hasattr(layer, "norm1") else layer.layernorm_before
+    after = layer.norm2 if hasattr(layer, "norm2") else layer.layernorm_after
     scales = (getattr(layer, "layer_scale1", None), getattr(layer, "layer_scale2", None))
-    return SideLayer(True, heads, *parts, layer.mlp, *scales)
+    return SideLayer(True, heads, before, after, own.q_proj, own.k_proj, own.v_proj, own.o_proj, layer.mlp, *scales)
 
 
-def _clip(layer: Any, heads: int) -> SideLayer | None:
-    attention: Any = getattr(layer, "self_attn", None)
-    before = getattr(layer, "layer_norm1", None) or getattr(layer, "self_attn_layer_norm", None)
-    after = getattr(layer, "layer_norm2", None) or getattr(layer, "final_layer_norm", None)
-    if before is None or after is None:
-        return None
-    if not all(hasattr(attention, name) for name in ("q_proj", "k_proj", "v_proj", "out_proj")):
-        return None
+def _clip(layer: Any, heads: int) -> SideLayer:
+    own = layer.self_attn
+    parts = (layer.layer_norm1, layer.layer_norm2, own.q_proj, own.k_proj, own.v_proj, own.out_proj)
+    return SideLayer(True, heads, *parts, layer.mlp)
+
+
+def _whisper(layer: Any, heads: int) -> SideLayer:
+    own = layer.self_attn
 
     def mlp(x: Tensor) -> Tensor:
-        if hasattr(layer, "mlp"):
-            return layer.mlp(x)  # type: ignore[no-any-return]
         return layer.fc2(layer.activation_fn(layer.fc1(x)))  # type: ignore[no-any-return]
 
-    parts = (before, after, attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
+    parts = (layer.self_attn_layer_norm, layer.final_layer_norm, own.q_proj, own.k_proj, own.v_proj, own.out_proj)
     return SideLayer(True, heads, *parts, mlp)
+
+
+BERTS = ("bert", "camembert", "data2vec-text", "electra", "ernie", "roberta", "xlm-roberta")
+VITS = (
+    *("audio-spectrogram-transformer", "deit", "dinov2", "dinov2_with_registers", "ijepa", "vit", "vit_mae", "vit_msn"),
+)
+CLIPS = ("clip_text_model", "clip_vision_model", "siglip_text_model", "siglip_vision_model")
+WHISPERS = ("m2m_100", "mbart", "pegasus", "whisper")
+
+FAMILIES: tuple[tuple[Callable[[Any, int], SideLayer], tuple[str, ...]], ...] = (
+    *((_bert, BERTS), (_vit, VITS), (_clip, CLIPS), (_whisper, WHISPERS)),
+)
+"""How the layers of an encoder are read, by the type that its configuration names."""
 
 
 def _among(query: Tensor, reads: Reads, group: int) -> Tensor:

@@ -5,6 +5,9 @@ pair; an absent modality is a pair that does not exist. So nothing is imputed, a
 
 Two parts of SBNet are read here so that no row depends on who shares its step: the norm is one of each row, and the
 orthogonal projection loss compares a row with class directions. `norm` batch and `metric` orthogonal are as published.
+
+Its baseline with a branch for each modality, FOP (Saeed et al., ICASSP 2022, arXiv 2112.10483), is `branches` each with
+`fuse` gated, `together` 1 and `alone` 0.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from absentia.errors import UserError
 from absentia.layers.class_directions import ClassDirections
 from absentia.layers.classifier import Classifier
 from absentia.layers.fingerprint import fingerprint
+from absentia.layers.gate import GatedFusion
 from absentia.layers.heads import row_losses, task_loss, uncertainty_of
 from absentia.layers.naming import module_key
 from absentia.layers.pair_losses import (
@@ -68,6 +72,8 @@ class SingleBranch(Method):
         shared = self.options.branches == "one"
         branches = {"shared": names} if shared else {module_key(name): [name] for name in names}
         self.branches = nn.ModuleDict({key: self._trunk(width, mine) for key, mine in branches.items()})
+        gated = self.options.fuse == "gated"
+        self.gate = GatedFusion(names=names, width=width, batch_norm=self.options.norm == "batch") if gated else None
         self.classifier = Classifier(width=width, codec=parts.codec, settles=False)
         directed = self.options.metric in ROW_METRICS and kind != "number"
         self.directions = ClassDirections(classes=parts.codec.target.size, width=width) if directed else None
@@ -78,16 +84,10 @@ class SingleBranch(Method):
         shown = shown.select(~shown.empty, names)
         assert shown.target is not None
         units = self._units(shown)
-        pairs, rows, weight = _laid(units, shown.presence, names)
-        target = shown.target[rows]
-        out = {"alone": (weight * row_losses(self._scores(pairs), target, self.parts.codec)).sum()}
-        if options.metric != "none" and self.parts.codec.target.kind != "number":
-            out["metric"] = options.alpha * self._metric(pairs, columns_of(target, self.parts.codec), weight)
+        out = self._alone(units, shown) if options.alone else {}
         if options.pairs:
             out["pairs"] = options.pairs * self._contrast(units, shown.presence)
-        if options.together:
-            out["together"] = options.together * self._together(units, shown)
-        return out
+        return out | (self._together(units, shown) if options.together else {})
 
     def answer(self, batch: Batch) -> Output:
         units = self._units(batch)
@@ -155,13 +155,17 @@ class SingleBranch(Method):
         return cast(Tensor, self.classifier(self.options.scale * units))
 
     def _fused(self, units: Embeddings, presence: Tensor) -> Tensor:
-        """(B, K). The classifier is linear, so the mean or sum of scores is its reading of the mean or sum of units."""
+        """(B, K)"""
         if self.options.fuse == "surest":
             return self._surest(units, presence)
-        fused = mean_of_present(units, presence, self.parts.names)
-        if self.options.fuse == "sum":
-            fused = fused * presence.sum(dim=1, keepdim=True)
-        return self._scores(fused)
+        return self._scores(self._one(units, presence))
+
+    def _one(self, units: Embeddings, presence: Tensor) -> Tensor:
+        """(B, D): a row as one vector. The classifier is linear, so that of a mean or sum says its mean or sum."""
+        if self.gate is not None:
+            return cast(Tensor, self.gate(units, presence, self.parts.names))
+        mean = mean_of_present(units, presence, self.parts.names)
+        return mean * presence.sum(dim=1, keepdim=True) if self.options.fuse == "sum" else mean
 
     def _surest(self, units: Embeddings, presence: Tensor) -> Tensor:
         """(B, K): of each row the scores of the modality with the least entropy; of equally sure ones their mean."""
@@ -177,8 +181,36 @@ class SingleBranch(Method):
 
     # Learning
 
+    def _alone(self, units: Embeddings, batch: Batch) -> dict[str, Tensor]:
+        """What (row, modality) pairs learn by themselves."""
+        assert batch.target is not None
+        pairs, rows, weight = _laid(units, batch.presence, self.parts.names)
+        target = batch.target[rows]
+        lost = row_losses(self._scores(pairs), target, self.parts.codec)
+        out = {"alone": self.options.alone * (weight * lost).sum()}
+        if self._draws:
+            out["metric"] = self.options.alone * self._drawn(pairs, target, weight)
+        return out
+
+    def _together(self, units: Embeddings, batch: Batch) -> dict[str, Tensor]:
+        """What whole rows learn."""
+        assert batch.target is not None
+        out = {"together": task_loss(self._fused(units, batch.presence), batch.target, self.parts.codec)}
+        if self.gate is not None and self._draws:
+            rows = F.normalize(self._one(units, batch.presence), dim=1)
+            out["fused"] = self._drawn(rows, batch.target, rows.new_full((len(rows),), 1 / len(rows)))
+        return {name: self.options.together * term for name, term in out.items()}
+
+    @property
+    def _draws(self) -> bool:
+        """Whether there are classes to draw together."""
+        return self.options.metric != "none" and self.parts.codec.target.kind != "number"
+
+    def _drawn(self, units: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        return cast(Tensor, self.options.alpha * self._metric(units, columns_of(target, self.parts.codec), weight))
+
     def _metric(self, units: Tensor, marks: Tensor, weight: Tensor) -> Tensor:
-        """Of all pairs (n, D) with their classes (n, K) and weights (n,) the loss that draws a class together."""
+        """Of unit vectors (n, D) with their classes (n, K) and weights (n,) the loss that draws a class together."""
         options = self.options
         if self.directions is not None:
             if options.metric == "directions":
@@ -199,10 +231,6 @@ class SingleBranch(Method):
             x, y = units[one][both[here]], units[other][both[there]]
             terms.append(cross_modal_contrast(x, y, temperature=self.options.temperature))
         return torch.stack(terms).sum() / max(1, len(terms) - 1)
-
-    def _together(self, units: Embeddings, batch: Batch) -> Tensor:
-        assert batch.target is not None
-        return task_loss(self._fused(units, batch.presence), batch.target, self.parts.codec)
 
     # Building
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from absentia.errors import UserError
 from absentia.layers.shared_trunk import NORMS, Norm
 from absentia.layers.switching import SWITCHINGS, Switching
 from absentia.methods.settings import at_least, between, one_of
@@ -13,7 +14,7 @@ __all__ = ["Fuse", "Metric", "SingleBranchOptions"]
 
 Metric = Literal["directions", "orthogonal", "contrast", "centre", "git", "none"]
 Reads = Literal["both", "transformer", "tokens"]
-Fuse = Literal["mean", "sum", "surest"]
+Fuse = Literal["mean", "sum", "surest", "gated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,11 @@ class SingleBranchOptions:
         switching: which (row, modality) pairs enter a step: all, random (one of each row), half (all, or those of one
             modality) or one (those of one modality).
         whole: with `half`, how often a step shows everything.
+        alone: weight of what (row, modality) pairs learn by themselves, their answers and their metric loss.
         together: weight of the fused answer's own loss; the branch learns from modalities alone without it.
-        fuse: what is present answers by the mean of its scores, by their sum (evidence adds up), or by the surest one.
+        fuse: what is present answers by the mean of its scores, by their sum (evidence adds up), by the surest one, or
+            by one vector to which a learned gate lets each modality say more or less (gated; with `branches` each this
+            is FOP). A gate learns from `together`, and the fused vector has a metric loss then.
     """
 
     reads: Reads = "both"
@@ -60,6 +64,7 @@ class SingleBranchOptions:
     pairs: float = 0.0
     switching: Switching = "all"
     whole: float = 0.5
+    alone: float = 1.0
     together: float = 0.0
     fuse: Fuse = "mean"
 
@@ -73,9 +78,13 @@ class SingleBranchOptions:
         one_of("fuse", self.fuse, get_args(Fuse))
         for name, size in (("depth", self.depth), ("width", self.width)):
             at_least(name, 1 if size is None else size, 1)
-        for name in ("alpha", "apart", "pairs", "together"):
+        for name in ("alpha", "apart", "pairs", "alone", "together"):
             between(name, getattr(self, name), 0, 1e6)
         between("dropout", self.dropout or 0.0, 0, 0.99)
         between("whole", self.whole, 0, 1)
         between("scale", self.scale, 1e-3, 1e6)
         between("temperature", self.temperature, 1e-3, 1e3)
+        if self.fuse == "gated" and not self.together:
+            raise UserError("options.fuse gated: nothing teaches the gate; say options.together 1 with it")
+        if not self.alone and not self.together:
+            raise UserError("options.alone 0: nothing teaches the answers; say options.together 1 with it")

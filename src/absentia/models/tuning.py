@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from absentia.data.kinds.base import TUNES, rank_of
@@ -19,10 +19,8 @@ from absentia.layers.side_stream import side_layers
 
 __all__ = ["still", "tune"]
 
-WITH_BIAS = (
-    *(nn.Linear, nn.LayerNorm, nn.modules.conv._ConvNd, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, Conv1D),
-)
-KEYS = ("key", "k_proj")  # a constant added to all keys cancels in the softmax: its gradient is zero
+KEYS = ("key", "k_proj", "k_lin", "k")  # a constant added to all keys cancels in the softmax: its gradient is zero
+TURNED = ("Rotary", "RoFormerSinusoidal")  # but not where keys are turned by their place
 
 
 @contextmanager
@@ -54,14 +52,23 @@ def tune(encoder: nn.Module, how: str, source: str = "") -> None:
 
 
 def _biases(encoder: nn.Module) -> int:
-    """Let biases learn, told by the type of their module and never by a name; but for those of keys. How many."""
+    """Let biases learn, told by what their module is and never by a name; but for those of keys. How many."""
+    turned = any(word in type(module).__name__ for module in encoder.modules() for word in TURNED)
     count = 0
     for name, module in encoder.named_modules():
-        bias = getattr(module, "bias", None) if isinstance(module, WITH_BIAS) else None
-        if isinstance(bias, nn.Parameter) and name.rpartition(".")[2] not in KEYS:
+        bias = _bias(module)
+        if bias is not None and (turned or name.rpartition(".")[2] not in KEYS):
             bias.requires_grad_(True)
             count += 1
     return count
+
+
+def _bias(module: nn.Module) -> nn.Parameter | None:
+    """What a module with a weight adds to each of its outputs: of linear layers, convolutions and norms, anybody's."""
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    if not isinstance(weight, Tensor) or not isinstance(bias, nn.Parameter):
+        return None
+    return bias if bias.dim() == 1 and len(bias) in weight.shape else None
 
 
 def _low_rank(encoder: nn.Module, rank: int, source: str) -> None:

@@ -6,7 +6,9 @@ a transformer of its own. Features of a frozen encoder are one vector, in which 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -18,6 +20,9 @@ from absentia.models.encoders.pretrained import FeatureEmbedder, TunedEmbedder
 from absentia.models.fused import FusedTransformer
 
 __all__ = ["Encoded", "Unimodal"]
+
+Whole = Callable[[Sequence[Tensor]], Tensor]
+"""What a projection made of groups of rows, one after the other, as (n, T, d)."""
 
 
 @dataclass(frozen=True)
@@ -71,24 +76,26 @@ class Unimodal(nn.Module):
         """listen: whether keys and values are wanted too."""
         layers = self.layers if listen and self.readable else []
         with heard(layers) as found:
-            rows, valid, unpacked = self._pretrained(inputs) if self.pretrained else self._fused(inputs)
+            rows, valid, whole = self._pretrained(inputs) if self.pretrained else self._fused(inputs)
         there = []
-        for layer, (keys, values) in zip(layers, found, strict=True):
-            there.append(KeysValues(_split(unpacked(keys), layer.heads), _split(unpacked(values), layer.heads), valid))
+        for number, layer in enumerate(layers):
+            keys, values = zip(*found[number :: len(layers)], strict=True)  # of every group of rows that ran
+            there.append(KeysValues(_split(whole(keys), layer.heads), _split(whole(values), layer.heads), valid))
         return Encoded(rows, there)
 
-    def _fused(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None, Any]:
+    def _fused(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None, Whole]:
         tokens, valid = self.embedder(**inputs)
         segment = Segment(tokens, valid, torch.arange(len(tokens), device=tokens.device))
         packing = self._own.pack([segment], len(tokens))
         output = self._own.run(packing, rows="cls")
-        return output.cls(0), None if bool(valid.all()) else valid, lambda packed: packing.unpack(packed, 0)
+        return output.cls(0), None if bool(valid.all()) else valid, lambda parts: packing.unpack(parts[0], 0)
 
-    def _pretrained(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None, Any]:
+    def _pretrained(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None, Whole]:
         embedder: Any = self.embedder
-        rows = self.norm(embedder.project(self._encoder.pooled(**inputs)))
-        mask = inputs.get("attention_mask")
-        return rows, None if mask is None or bool(mask.all()) else mask.bool(), lambda tokens: tokens
+        tokens, valid = self._encoder(**inputs)
+        rows = self.norm(embedder.project(self._encoder.pooled_from(tokens, valid)))
+        groups = self._encoder.groups(inputs)
+        return rows, None if bool(valid.all()) else valid, groups.joined if groups else itemgetter(0)
 
     @property
     def _own(self) -> FusedTransformer:

@@ -83,7 +83,7 @@ class PretrainedDecoder(Decoder):
     def blank(self) -> Value:
         """A picture of zeros, an empty text, a tenth of a second of silence."""
         if self.kind == "image":
-            return {k: np.zeros_like(v) for k, v in self._blank_image().items()}
+            return {k: np.zeros_like(v) if k == "pixel_values" else v for k, v in self._blank_image().items()}
         made = self._text("") if self.kind == "text" else self._sound(np.zeros(1, np.float32))
         return {key: np.asarray(made[key])[0] for key in made}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ from absentia.data.features import FeatureStore, features_folder
 from absentia.data.kinds import Value
 from absentia.data.kinds.pretrained import PretrainedDecoder, loading, reach
 from absentia.errors import UserError
+from absentia.layers.like_length import LengthGroups
 from absentia.models.encoders.alone import each_alone
 from absentia.models.encoders.base import Embedder
 from absentia.models.encoders.identity import digest_of, identity_of_encoder
@@ -23,6 +25,8 @@ __all__ = ["FeatureEmbedder", "FrozenEncoder", "PretrainedEncoder", "TunedEmbedd
 
 CLS = ("cls_token", "class_embedding")  # what vision transformers call their [CLS]
 TOWERS = {"image": ["vision_model"], "text": ["text_model", "encoder"], "audio": ["audio_model", "encoder"]}
+INPUTS = {"image": {"pixel_values"}, "text": {"input_ids"}, "audio": {"input_values", "input_features"}}
+SLACK: Any = {"share": 0.125, "tokens": 8}  # how far the shortest text of a group is padded at most
 SILENT = ("pooler", "masked_spec_embed")  # parts that many checkpoints come without, and no token goes through
 
 
@@ -30,7 +34,7 @@ class PretrainedEncoder(nn.Module):
     """Any `AutoModel`: a vision transformer, a convolutional network, a text or a sound encoder, in float32.
 
     `source` is a hub name or a folder. Of models with two towers the tower of `kind` is taken. What a row gets never
-    depends on who shares its batch: batch norms keep their statistics, sounds of unlike lengths run one by one.
+    depends on who shares its batch: batch norms keep their statistics, and rows of unlike lengths run in groups.
     pool: how tokens become one vector: mean, first or last (real one; for causal language models).
     """
 
@@ -58,24 +62,37 @@ class PretrainedEncoder(nn.Module):
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (n, T, d) and where they are real, bool (n, T)."""
+        groups = self.groups(inputs)
+        if groups is None:
+            return self._run(inputs)
+        tokens, valid = zip(*(self._run(part) for part in groups.split(inputs)), strict=True)
+        return groups.joined(tokens), groups.joined(valid)
+
+    def groups(self, inputs: Mapping[str, Tensor]) -> LengthGroups | None:
+        """The groups in which padded inputs run; None where nothing is padded.
+
+        Texts stand beside ones of like length, which saves padding. Where padding would show (convolutions look into
+        it), as in sounds, only rows of one length share a group.
+        """
         mask = inputs.get("attention_mask")
-        if self.kind == "audio" and mask is not None and not mask.all():
-            return self._by_length(inputs, mask.sum(dim=1))
-        out = self.model(**{k: x for k, x in inputs.items() if k in self._takes}).last_hidden_state
-        tokens = out.flatten(2).transpose(1, 2) if out.dim() == 4 else out
-        if mask is None or mask.shape != tokens.shape[:2]:
-            return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return tokens, mask.bool()
+        if self.kind == "image" or mask is None or bool(mask.all()):
+            return None
+        places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        lengths = (mask.bool() * places).amax(dim=1)  # padding stands behind
+        return LengthGroups.of(lengths) if self._padding_shows else LengthGroups.of(lengths, **SLACK)
 
     def pooled(self, **inputs: Tensor) -> Tensor:
         """One vector per row (n, d): the [CLS] of a vision transformer that has one, else what `pool` says."""
-        tokens, valid = self(**inputs)
+        return self.pooled_from(*self(**inputs))
+
+    def pooled_from(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        """The same of tokens (n, T, d) and where they are real, as `forward` gives them."""
         if self.pool == "last":
-            return tokens[torch.arange(len(tokens)), valid.long().cumsum(dim=1).argmax(dim=1)]  # type: ignore[no-any-return]
+            return tokens[torch.arange(len(tokens)), valid.long().cumsum(dim=1).argmax(dim=1)]
         if self.pool == "first" or (self.kind == "image" and self._has_cls):
-            return tokens[:, 0]  # type: ignore[no-any-return]
+            return tokens[:, 0]
         weight = valid[..., None].to(tokens.dtype)
-        return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)  # type: ignore[no-any-return]
+        return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
 
     @property
     def _has_cls(self) -> bool:
@@ -88,16 +105,21 @@ class PretrainedEncoder(nn.Module):
             digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
         return digest.hexdigest()
 
-    def _by_length(self, inputs: dict[str, Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Padded rows as if each length were a batch of its own: convolutions would look into the padding."""
-        groups = [(lengths == length).nonzero()[:, 0] for length in torch.unique(lengths)]
-        parts = [self(**{k: x[rows, : lengths[rows[0]]] for k, x in inputs.items()})[0] for rows in groups]
-        tokens = parts[0].new_zeros(len(lengths), max(p.shape[1] for p in parts), parts[0].shape[2])
-        valid = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        for rows, part in zip(groups, parts, strict=True):
-            tokens[rows, : part.shape[1]] = part
-            valid[rows, : part.shape[1]] = True
-        return tokens, valid
+    def _run(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """One pass of all rows."""
+        mask = inputs.get("attention_mask", inputs.get("pixel_attention_mask"))
+        out = self.model(**{k: x for k, x in inputs.items() if k in self._takes}).last_hidden_state
+        tokens = out.flatten(2).transpose(1, 2) if out.dim() == 4 else out
+        if mask is None or mask.shape != tokens.shape[:2]:
+            return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return tokens, mask.bool()
+
+    @cached_property
+    def _padding_shows(self) -> bool:
+        """Whether what stands behind a row can change it: no mask is read, or something reaches over to neighbours."""
+        wide = any(isinstance(m, nn.modules.conv._ConvNd) and max(m.kernel_size) > 1 for m in self.model.modules())
+        wide |= bool(getattr(self.model.config, "trigram_input", False))  # MobileBERT's tokens hold their neighbours
+        return self.kind == "audio" or "attention_mask" not in self._takes or wide
 
     def _probed(self) -> int:
         size = getattr(self.model.config, "image_size", 64)
@@ -166,10 +188,12 @@ class TunedEmbedder(Embedder):
 
 
 def _loaded(kind: str, source: str) -> Any:
-    from transformers import AutoModel
+    from transformers import AutoConfig, AutoModel, ViTModel
 
     with loading(source, "model"):
-        whole, report = AutoModel.from_pretrained(
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **reach(source))
+        maker: Any = ViTModel if config.model_type == "vit_mae" else AutoModel  # an MAE would drop patches at random
+        whole, report = maker.from_pretrained(
             source,
             dtype=torch.float32,
             trust_remote_code=False,
@@ -200,6 +224,12 @@ def _missing(whole: Any, model: Any, names: set[str]) -> list[str]:
 def _tower(model: Any, kind: str) -> Any:
     """The part of a model with several towers that reads this kind; an encoder alone is itself."""
     for name in TOWERS[kind]:
-        if hasattr(model, name) and (name != "encoder" or hasattr(model, "decoder")):
-            return getattr(model, name)
+        part = getattr(model, name, None)
+        if part is not None and (name != "encoder" or hasattr(model, "decoder")) and _reads(part, kind):
+            return part
     return model
+
+
+def _reads(part: Any, kind: str) -> bool:
+    """Whether a part of a model takes what a processor makes, and not what another part makes of it."""
+    return not INPUTS[kind].isdisjoint(inspect.signature(part.forward).parameters)
