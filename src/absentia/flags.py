@@ -75,13 +75,16 @@ def _learn(parser: ArgumentParser) -> None:
 
 
 def _pretrain(parser: ArgumentParser) -> None:
-    """Make a backbone from a table, labels or not; --model.backbone takes it up."""
+    """Make a backbone from a table, labels or not; --model.backbone takes it up. For masks it is a dense network."""
     parser.add_argument("table", type=str | None, nargs="?", help="file, folder or hub name of the table")
     _add_config(parser)
     _add_schema(parser)
     parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
     parser.add_argument(
-        "--method", type=str, default="pretraining", help="pretraining (puzzles), or universal (its first stage)"
+        "--method",
+        type=str,
+        default="pretraining",
+        help="pretraining (puzzles), or universal (its first stage; also of a dense network, where --target is a mask)",
     )
     parser.add_argument(
         "--options", type=dict[str, Any], default={}, help="of the objectives: --options.share, whole, keep and weights"
@@ -93,6 +96,7 @@ def _pretrain(parser: ArgumentParser) -> None:
     parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with what is in --out")
     parser.add_class_arguments(Model, "model")
     parser.add_class_arguments(Training, "training")
+    parser.add_class_arguments(Masks, "masks")
 
 
 def _adapt(parser: ArgumentParser) -> None:
