@@ -173,6 +173,9 @@ def _mask(parser: ArgumentParser) -> None:
     parser.add_argument("--absent", type=str | None, help="what those of --eta lack: a modality, or both (any), evenly")
     parser.add_argument("--bernoulli", type=float | None, help="drop each with this probability, again if none is left")
     parser.add_argument("--per_modality", action="append", default=[], help="the same by MODALITY=RATE, repeatable")
+    parser.add_argument(
+        "--exact", type=bool, nargs="?", const=True, default=False, help="of both, in counts: only the rest by chance"
+    )
     parser.add_argument("--p_absent", action="append", default=[], help="MODALITY=RATE, repeatable")
     parser.add_argument("--p_incomplete", type=float | None, help="share of rows that lack something")
     parser.add_argument("--composition", action="append", default=[], help="what remains of those, PATTERN=WEIGHT")
