@@ -197,6 +197,7 @@ def _compare(parser: ArgumentParser) -> None:
     """Put finished runs side by side, and say when they cannot be compared."""
     parser.add_argument("runs", nargs="+", help="run folders")
     parser.add_argument("--page", type=str | None, help="HTML file that shows streams beside each other")
+    parser.add_argument("--csv", type=str | None, help="CSV file with every pattern's scores, in the order asked for")
 
 
 def _demo(parser: ArgumentParser) -> None:
