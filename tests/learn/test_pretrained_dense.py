@@ -291,7 +291,8 @@ def test_another_network_is_refused(folder: Path) -> None:
     ):
         with pytest.raises(UserError, match=sentence):
             backbone_of(with_network(folder, **settings))
-    assert backbone_of(with_network(folder, network_options=scans.TINY.network_options)) is not None
+    for features in ([4] * 6, (4,) * 6):
+        assert backbone_of(with_network(folder, network_options={"features": features})) is not None
 
 
 def test_each_kind_of_backbone_has_its_own_targets(folder: Path, tmp_path: Path) -> None:

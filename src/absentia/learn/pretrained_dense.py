@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -43,7 +44,8 @@ class PretrainedDense(Pretrained):
 
     def check_model(self, model: Model) -> None:
         plain = Model()
-        wanted = (model.network, plain.network), (model.network_options, plain.network_options)
+        options = json.loads(json.dumps(model.network_options))  # as a folder keeps them
+        wanted = (model.network, plain.network), (options, plain.network_options)
         own = (self.backbone.network, dict(self.sizes["options"]))
         for name, (asked, usual), has in zip(("network", "network_options"), wanted, own, strict=True):
             if asked not in (has, usual):

@@ -78,6 +78,13 @@ NETWORKS: dict[str, Tapped] = {
         factor=lambda options: 16,
         options={"hidden_size": 192, "mlp_dim": 384, "num_heads": 6},
     ),
+    "SwinUNETR": Tapped(
+        deep=lambda net: "encoder10",
+        decoder=lambda net: [f"decoder{i}" for i in (5, 4, 3, 2, 1)],
+        last="out",
+        factor=lambda options: options.get("patch_size", 2) ** 5,
+        options={"feature_size": 12},
+    ),
 }
 
 
@@ -110,7 +117,10 @@ class DenseBackbone(nn.Module):
         self.places: Tensor | None
         self.taps = (tapped.deep(self.net), *tapped.decoder(self.net))
         self.net.set_submodule(tapped.last, nn.Identity())
-        self.deep, *self.levels = self._sizes()
+        try:
+            self.deep, *self.levels = self._sizes()
+        except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+            raise UserError(f"model.network {network} does not run with {settings}: {error}") from None
         self.width = self.levels[-1]
 
     def given(self, places: Sequence[Sequence[int]]) -> DenseBackbone:
@@ -237,7 +247,7 @@ def _built(network: str, settings: dict[str, Any], dims: int, channels: int) -> 
     given = {"spatial_dims": dims, "in_channels": channels, "out_channels": 1} | settings
     try:
         net: nn.Module = kind(**given)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, ImportError) as error:
         raise UserError(f"model.network {network} cannot be built with {settings}: {error}") from None
     return net
 
