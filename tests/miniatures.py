@@ -1,4 +1,4 @@
-"""Food-101, MM-IMDb, Hateful Memes and VoxCeleb features in miniature: the layouts of the originals, real pictures."""
+"""Food-101, MM-IMDb, Hateful Memes, VoxCeleb features and BraTS in miniature: the layouts of the originals."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image as Pillow
+from tests.scans import nifti
 
-__all__ = ["films", "food", "memes", "voices"]
+__all__ = ["films", "food", "memes", "tumours", "voices"]
 
 
 def food(folder: Path) -> Path:
@@ -71,6 +72,25 @@ def voices(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
     return path
+
+
+def tumours(folder: Path, year: int, *, side: int = 12) -> Path:
+    """Ten subjects as BraTS has them, below HGG and LGG in 2018 and flat in 2020, with lists of six, two and two."""
+    draw = np.random.default_rng(year)
+    names = [f"Brats18_{i}_1" if year == 2018 else f"BraTS20_Training_{i:03}" for i in range(10)]
+    for i, name in enumerate(names):
+        place = folder / ("HGG" if i % 2 else "LGG") / name if year == 2018 else folder / name
+        place.mkdir(parents=True)
+        seg = np.zeros((side, side, side - 2), dtype=np.uint8)
+        for label, size in ((2, 8), (1, 5), (4, 3)):
+            seg[tuple(slice(3, 3 + size) for _ in range(3))] = label
+        (place / f"{name}_seg.nii.gz").write_bytes(nifti(seg))
+        for shade, contrast in enumerate(("flair", "t1ce", "t1", "t2"), 1):
+            head = draw.integers(50, 90, seg.shape) + 20 * shade * (seg > shade % 3)
+            (place / f"{name}_{contrast}.nii.gz").write_bytes(nifti(head.astype(np.int16)))
+    for split, part in {"train": names[:6], "val": names[6:8], "test": names[8:]}.items():
+        (folder / f"{split}.txt").write_text("\n".join(part) + "\n")
+    return folder
 
 
 def _picture(path: Path, shade: int) -> None:

@@ -204,6 +204,10 @@ def test_resume_of_a_finished_run_and_a_second_start(folder: Path, capsys: pytes
         (["train", "{table}", *DECLARED, "--target", "label", "--plan", "{table}"], "mask plan"),
         (["mask", "{table}", *DECLARED, "--p_incomplete", "1.5", "--out", "x.parquet"], "p_incomplete"),
         (["mask", "{table}", *DECLARED, "--p_absent", "phot=0.5", "--out", "x.parquet"], "did you mean 'photo'"),
+        (
+            ["mask", "{table}", *DECLARED, "--eta", "0.5", "--exact", "--out", "x.parquet"],
+            "--bernoulli or --per_modality",
+        ),
         (["evaluate", "{folder}"], "not a finished run"),
         (["predict", "{folder}/run", "{table}", "--out", "answers.xlsx"], ".parquet or .csv"),
         (["evaluate", "{folder}/run", "--patterns", "photo+sound"], "no modality 'sound'"),

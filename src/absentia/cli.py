@@ -252,6 +252,11 @@ def compare(asked: Namespace) -> None:
     reports = [folder.read_json(folder.report) for folder in folders]
     names = [folder.path.name for folder in folders]
     _console().print(side_by_side(reports, names))
+    if asked.csv:
+        from absentia.evaluate.sheet import sheet
+
+        folders[0].write_text(Path(asked.csv), sheet(reports, names))
+        _console().print(f"every pattern's scores are in {asked.csv}", highlight=False, soft_wrap=True)
     if asked.page:
         from absentia.evaluate.streams.side_by_side import write_streams
 

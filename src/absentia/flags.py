@@ -75,13 +75,16 @@ def _learn(parser: ArgumentParser) -> None:
 
 
 def _pretrain(parser: ArgumentParser) -> None:
-    """Make a backbone from a table, labels or not; --model.backbone takes it up."""
+    """Make a backbone from a table, labels or not; --model.backbone takes it up. For masks it is a dense network."""
     parser.add_argument("table", type=str | None, nargs="?", help="file, folder or hub name of the table")
     _add_config(parser)
     _add_schema(parser)
     parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
     parser.add_argument(
-        "--method", type=str, default="pretraining", help="pretraining (puzzles), or universal (its first stage)"
+        "--method",
+        type=str,
+        default="pretraining",
+        help="pretraining (puzzles), or universal (its first stage; also of a dense network, where --target is a mask)",
     )
     parser.add_argument(
         "--options", type=dict[str, Any], default={}, help="of the objectives: --options.share, whole, keep and weights"
@@ -93,6 +96,7 @@ def _pretrain(parser: ArgumentParser) -> None:
     parser.add_argument("--resume", type=bool, nargs="?", const=True, default=False, help="go on with what is in --out")
     parser.add_class_arguments(Model, "model")
     parser.add_class_arguments(Training, "training")
+    parser.add_class_arguments(Masks, "masks")
 
 
 def _adapt(parser: ArgumentParser) -> None:
@@ -169,6 +173,9 @@ def _mask(parser: ArgumentParser) -> None:
     parser.add_argument("--absent", type=str | None, help="what those of --eta lack: a modality, or both (any), evenly")
     parser.add_argument("--bernoulli", type=float | None, help="drop each with this probability, again if none is left")
     parser.add_argument("--per_modality", action="append", default=[], help="the same by MODALITY=RATE, repeatable")
+    parser.add_argument(
+        "--exact", type=bool, nargs="?", const=True, default=False, help="of both, in counts: only the rest by chance"
+    )
     parser.add_argument("--p_absent", action="append", default=[], help="MODALITY=RATE, repeatable")
     parser.add_argument("--p_incomplete", type=float | None, help="share of rows that lack something")
     parser.add_argument("--composition", action="append", default=[], help="what remains of those, PATTERN=WEIGHT")
@@ -190,6 +197,7 @@ def _compare(parser: ArgumentParser) -> None:
     """Put finished runs side by side, and say when they cannot be compared."""
     parser.add_argument("runs", nargs="+", help="run folders")
     parser.add_argument("--page", type=str | None, help="HTML file that shows streams beside each other")
+    parser.add_argument("--csv", type=str | None, help="CSV file with every pattern's scores, in the order asked for")
 
 
 def _demo(parser: ArgumentParser) -> None:

@@ -25,7 +25,7 @@ from absentia.declared import declared_schema
 from absentia.errors import UserError, nearest
 from absentia.evaluate.patterns import chosen_patterns, validate
 from absentia.evaluate.scoring import score_patterns
-from absentia.learn.backbones import open_backbone
+from absentia.learn.backbones import backbone_of
 from absentia.learn.build import build_method, fitted_from, patterns_seen
 from absentia.learn.folder import RunFolder
 from absentia.learn.identity import identity_of
@@ -154,7 +154,7 @@ def _prepared(
         advance=watcher.reading,
         seen=seen,
         fitted=known,
-        backbone=open_backbone(config.model.backbone) if config.model.backbone and not known else None,
+        backbone=None if known else backbone_of(config.model),
         cache=config.cache,
     )
 

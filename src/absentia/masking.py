@@ -45,15 +45,17 @@ def draw_plan(table: Table, schema: Schema, asked: Mapping[str, Any]) -> tuple[M
 
 def rules_from(asked: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Rule]:
     """A rule for each split, from `rules` (YAML), from `eta`, or from the flags of one rule; for its `parts`."""
+    if asked["exact"] and asked["bernoulli"] is None and not asked["per_modality"]:
+        raise UserError("--exact draws the patterns of --bernoulli or --per_modality in counts; say one of them too")
     if asked["eta"] is not None or asked["absent"] is not None:
         return dict.fromkeys(asked["parts"], _eta(asked, modalities))
     if asked["bernoulli"] is not None:
         _alone(asked, "bernoulli", ("per_modality", *OTHERS))
-        return dict.fromkeys(asked["parts"], bernoulli(asked["bernoulli"], modalities))
+        return dict.fromkeys(asked["parts"], bernoulli(asked["bernoulli"], modalities, exact=asked["exact"]))
     if asked["per_modality"]:
         _alone(asked, "per_modality", OTHERS)
         rates = _numbers(asked["per_modality"], "per_modality") or {}
-        return dict.fromkeys(asked["parts"], per_modality(rates, modalities))
+        return dict.fromkeys(asked["parts"], per_modality(rates, modalities, exact=asked["exact"]))
     if asked["rules"]:
         return {str(split): config_from(Rule, rule, f"rules.{split}.") for split, rule in asked["rules"].items()}
     rule = Rule(

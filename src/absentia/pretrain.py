@@ -60,6 +60,9 @@ def pretrain_run(
     table = source if isinstance(source, Table) else open_source(config.table if source is None else source)
     schema = declared_schema(config, table, watcher.say, need_target=False)
     schema = schema if config.target else replace(schema, target=None)
+    dense = schema.target is not None and schema.target.kind == "mask"
+    if dense and not _kind(config).dense:
+        raise UserError("a mask is answered by a dense network, which is pretrained with --method universal")
     seen = survey(table, schema)
     plan = MaskPlan.load(config.plan) if config.plan else None
     folder.create(resume=resume)
@@ -79,11 +82,13 @@ def pretrain_run(
         fitted=known,
         splits=SPLITS,
         cache=config.cache,
+        labels=not dense,
     )
     folder.write_json(folder.schema, fitted_to(data.fitted))
     method = _trained(config, data, folder, identity, watcher)
     saw = _saw(config, data, method) | _kept(folder)
-    content = save_backbone(folder.path, method.backbone, data.fitted, config.model, saw)
+    beside = method.beside() if isinstance(method, Imagining) else {}
+    content = save_backbone(folder.path, method.backbone, data.fitted, config.model, saw, beside)
     _clear(folder)
     return content
 
@@ -93,7 +98,8 @@ def validate_losses(method: Method, stage: Stage, *, rows: Rows) -> Validation:
     """The mean of each loss over held-out rows, with the same questions every time; less is better."""
     summed: dict[str, float] = {}
     weight: dict[str, int] = {}
-    for number, batch in enumerate(rows.batches(AT_ONCE)):
+    for number, positions in enumerate(rows.portions(AT_ONCE)):
+        batch = rows.batch(positions, number)
         batch = batch.select(~batch.empty, method.parts.names)
         if not len(batch):
             continue
@@ -111,8 +117,10 @@ def described(made: dict[str, Any]) -> list[str]:
     rows = " and ".join(f"{count:,} {split}" for split, count in saw["rows"].items())
     patterns = ", ".join(f"{count:,} {pattern}" for pattern, count in list(saw["presence"].items())[:8])
     losses = ", ".join(f"{name} {loss:.3f}" for name, loss in saw["validation"].items())
+    what = f"backbone of width {model['width']} and depth {model['depth']}"
+    what = what if made["kind"] == "fused" else f"dense network, {model['network']},"
     return [
-        f"A backbone of width {model['width']} and depth {model['depth']} saw {saw['table']}: {rows} rows",
+        f"A {what} saw {saw['table']}: {rows} rows",
         f"  of the train rows {patterns}",
         f"  {saw['steps']:,} of {saw['steps_made']:,} steps, seed {saw['seed']}, target {saw['target'] or 'none'}",
         f"  losses on held-out rows: {losses or 'there are none'}",
@@ -161,7 +169,7 @@ def _saw(config: RunConfig, data: Prepared, method: Pretraining | Imagining) -> 
         "ids_sha256": hashlib.sha256(repr(ids).encode()).hexdigest(),
         "presence": count_patterns(data.rows["train"].presence, data.names),
         "plan_sha256": data.plan.sha256 if data.plan else None,
-        "target": config.target,
+        "target": None if data.rows["train"].target is None else config.target,
         "objectives": config_to(method.options),
         "training": config_to(config.training),
         "seed": config.seed,

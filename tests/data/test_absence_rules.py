@@ -17,7 +17,7 @@ MODALITIES = ("image", "sound", "text")
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "exactly one of p_absent, p_incomplete, patterns; got none"),
+        ({}, "exactly one of p_absent, p_incomplete, patterns, counted; got none"),
         ({"p_incomplete": 0.5, "patterns": {"image": 1}}, "got p_incomplete and patterns"),
         ({"p_absent": {"image": 1.2}}, "p_absent of 'image' is 1.2"),
         ({"p_absent": {"image": -0.1}}, "between 0 and 1"),
@@ -34,6 +34,9 @@ MODALITIES = ("image", "sound", "text")
         ({"p_incomplete": 0.5, "mechanism": "mnar", "depends_on": "age"}, "mnar needs depends_on"),
         ({"p_incomplete": 0.5, "strength": float("nan")}, "strength is nan"),
         ({"p_incomplete": 0.5, "strength": -21}, "between -20 and 20"),
+        ({"counted": {"image": 1.5}}, "the rate of 'image' is 1.5"),
+        ({"counted": {"image": 0.5}, "mechanism": "mar", "depends_on": "age"}, "a rule in counts is mcar"),
+        ({"counted": {"image": 0.5}, "allow_empty": True}, "a rule in counts is mcar and leaves every row something"),
     ],
 )
 def test_rules_that_make_no_sense(fields: dict[str, Any], message: str) -> None:
@@ -49,6 +52,8 @@ def test_rules_that_make_no_sense(fields: dict[str, Any], message: str) -> None:
         ({"patterns": {"image+image": 1}}, "names a modality twice"),
         ({"patterns": {"nothing": 1}}, "leaves rows with nothing"),
         ({"p_incomplete": 0.5, "composition": {"text+sound+image": 1}}, "is complete"),
+        ({"counted": {"imgae": 0.5}}, "unknown modality 'imgae'; did you mean 'image'"),
+        ({"counted": dict.fromkeys(MODALITIES, 1.0)}, "one has to be left"),
         ({"p_absent": dict.fromkeys(MODALITIES, 0.7)}, "leaves 0.9 modalities to an average row"),
     ],
 )

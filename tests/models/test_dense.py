@@ -1,4 +1,4 @@
-"""Dense networks: any size, any of four architectures, levels that can be changed, and hidden voxels unread."""
+"""Dense networks: any size, any of five architectures, levels that can be changed, and hidden voxels unread."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "SegResNet": {"init_filters": 8, "blocks_down": (1, 1), "blocks_up": (1,)},
     "DynUNet": {"filters": (4, 4, 8), "strides": (1, 2, 2), "kernel_size": (3, 3, 3), "upsample_kernel_size": (2, 2)},
     "UNETR": {"img_size": 32, "hidden_size": 12, "num_heads": 2, "mlp_dim": 12, "feature_size": 4},
+    "SwinUNETR": {"depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 3},
 }
 
 
@@ -43,6 +44,21 @@ def test_each_level_can_be_changed() -> None:
         assert not torch.allclose(changed, plain), level
     assert torch.equal(net(x)[1], plain), "nothing is left behind"
     assert torch.equal(copy.deepcopy(net)(x)[1], plain)
+
+
+@pytest.mark.parametrize("network", SMALL)
+def test_rows_are_answered_one_by_one_as_together_and_every_level_learns(network: str) -> None:
+    net = DenseBackbone(channels=[1, 1], dims=2, network=network, options=SMALL[network])
+    x = torch.randn(3, 2, 30, 26)
+    together = net(x, lambda y, level: y)
+    for row in range(3):
+        alone = net(x[row : row + 1], lambda y, level: y)
+        for one, all_ in zip(alone, together, strict=True):
+            torch.testing.assert_close(one[0], all_[row], rtol=1e-4, atol=1e-4)
+    levels: list[Tensor] = []
+    _, features = net(x, lambda y, level: levels.append(y) or y)  # type: ignore[func-returns-value]
+    found = torch.autograd.grad(features.square().mean(), levels, allow_unused=True)
+    assert all(g is not None and g.any() for g in found), "what is tapped has a say in the answer"
 
 
 def test_the_usual_network_is_small() -> None:
@@ -75,6 +91,13 @@ def test_networks_and_options_that_are_not_there() -> None:
         DenseBackbone(channels=[1], dims=2, options={"feature": (4,)})
     with pytest.raises(UserError, match="UNETR cannot be built"):
         DenseBackbone(channels=[1], dims=2, network="UNETR")
+    for wrong, message in (
+        ({"num_heads": (5, 5, 5, 5)}, "SwinUNETR does not run with"),
+        ({"feature_size": 10}, "SwinUNETR cannot be built"),
+        ({"use_hyena": True}, "SwinUNETR cannot be built .*nvsubquadratic"),
+    ):
+        with pytest.raises(UserError, match=message):
+            DenseBackbone(channels=[1], dims=2, network="SwinUNETR", options=wrong)
     fixed = DenseBackbone(channels=[1], dims=2, network="UNETR", options=SMALL["UNETR"])
     with pytest.raises(UserError, match=r"takes at most 32 x 32, not 40 x 32; set masks\.window"):
         fixed(torch.zeros(1, 1, 40, 32))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from absentia.data.absence_counted import counts
 from absentia.data.absence_rules import Rule, Shares
 from absentia.data.absence_solve import Moments, solve
 from absentia.data.entity import entity_uniform
@@ -53,6 +54,8 @@ def draw_keep(rule: Rule, modalities: Sequence[str], ids: Sequence[str], scores:
     else:
         assert each is not None
         hidden = _draw_each(each, tilts, uniform, len(ids), names, rule.allow_empty)
+    if rule.counted is not None:
+        _settle(hidden, rule.dropped(names), sorted(shares or {}), uniform)
     keep = np.empty((len(ids), len(names)), dtype=np.bool_)
     keep[:, order] = ~hidden
     return keep
@@ -132,6 +135,12 @@ def _one_remains(each: Floats) -> Shares:
     """Rates so high that every row keeps exactly one modality: m with probability 1 - p[m]."""
     patterns = np.eye(len(each), dtype=np.bool_)
     return {tuple(row.tolist()): float(1 - p) for row, p in zip(patterns, each, strict=True) if p < 1}
+
+
+def _settle(hidden: Bools, dropped: Sequence[float], patterns: Sequence[tuple[bool, ...]], uniform: Uniform) -> None:
+    """Of what was drawn, replace most: in an order of chance the first entities get their patterns in counts."""
+    settled = np.repeat(~np.asarray(patterns, dtype=np.bool_), counts(len(hidden), dropped, patterns), axis=0)
+    hidden[np.argsort(uniform("counted"), kind="stable")[: len(settled)]] = settled
 
 
 # --- rules about single modalities -------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from absentia.data.absence_counted import chances, left_of
 from absentia.data.schema import pattern_name
 from absentia.errors import UserError, nearest
 
@@ -21,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 Shares = dict[tuple[bool, ...], float]
 """The share of rows that each pattern is to get; a pattern says which modalities remain."""
 
+RATES = ("p_absent", "p_incomplete", "patterns", "counted")
 MECHANISMS = ("mcar", "mar", "mnar")
 NOTHING = pattern_name((), ())
 STRONGEST = 20  # log-odds for one standard deviation: beyond, chance has no part in it
@@ -35,6 +37,9 @@ class Rule:
     p_incomplete: share of rows that lack anything. What remains of those follows `composition`, {pattern:
         weight}, by default every proper pattern evenly.
     patterns: {pattern: weight} over all rows. A pattern names what remains, like "image+text".
+    counted: {modality: chance that it is dropped}, each on its own and again where nothing is left, but in counts: of N
+        entities the whole part of N times its chance get each pattern, 1 at least, and the rest are drawn (PASSION).
+        Which entities these are depends on all that are there.
 
     mechanism: "mcar" (chance alone), "mar" (depends on an observed column) or "mnar" (on what gets hidden).
     depends_on: for mar the column; for mnar {modality: a column inside it, or a summary of it}.
@@ -52,6 +57,7 @@ class Rule:
     p_incomplete: float | None = None
     composition: dict[str, float] | None = None
     patterns: dict[str, float] | None = None
+    counted: dict[str, float] | None = None
     depends_on: str | dict[str, str] | None = None
     strength: float = 1.0
     allow_empty: bool = False
@@ -93,12 +99,24 @@ class Rule:
         """
         if self.patterns is not None:
             return self._weights(self.patterns, modalities)
+        if self.counted is not None:
+            patterns = _all_but_nothing(modalities)
+            found = chances(self.dropped(modalities), patterns)
+            return {p: chance / math.fsum(found) for p, chance in zip(patterns, found, strict=True) if chance}
         if self.p_incomplete is None:
             return None
         shares: Shares = {(True,) * len(modalities): 1 - self.p_incomplete}
         rest = self._composition(modalities) if self.p_incomplete else {}
         shares |= {pattern: share * self.p_incomplete for pattern, share in rest.items()}
         return {pattern: share for pattern, share in shares.items() if share > 0}
+
+    def dropped(self, modalities: Sequence[str]) -> list[float]:
+        """The chance that each modality of a rule in counts is dropped (M,), before anything is drawn again."""
+        for name in self.counted or {}:
+            _known(name, modalities)
+        rates = {name: float((self.counted or {}).get(name, 0.0)) for name in modalities}
+        left_of(rates)  # refuses rates that leave nothing
+        return list(rates.values())
 
     def asked(self, modalities: Sequence[str]) -> dict[str, Any]:
         """The rates this rule settles: `p_absent`, `p_incomplete`, `patterns`; None for what it leaves open."""
@@ -120,14 +138,18 @@ class Rule:
         return {key: value for key, value in state.items() if value is not None}
 
     def _check_rates(self) -> None:
-        given = [name for name in ("p_absent", "p_incomplete", "patterns") if getattr(self, name) is not None]
+        given = [name for name in RATES if getattr(self, name) is not None]
         if len(given) != 1:
             got = " and ".join(given) or "none"
-            raise UserError(f"a rule has exactly one of p_absent, p_incomplete, patterns; got {got}")
+            raise UserError(f"a rule has exactly one of {', '.join(RATES)}; got {got}")
         if self.composition is not None and self.p_incomplete is None:
             raise UserError("composition says what remains of incomplete rows; it needs p_incomplete beside it")
         for name, rate in (self.p_absent or {}).items():
             _probability(rate, f"p_absent of {name!r}")
+        for name, rate in (self.counted or {}).items():
+            _probability(rate, f"the rate of {name!r}")
+        if self.counted is not None and (self.mechanism != "mcar" or self.allow_empty):
+            raise UserError("a rule in counts is mcar and leaves every row something; leave mechanism and allow_empty")
         if self.p_incomplete is not None:
             _probability(self.p_incomplete, "p_incomplete")
         for where in ("composition", "patterns"):
@@ -187,6 +209,12 @@ def parse_pattern(name: str, modalities: Sequence[str]) -> tuple[bool, ...]:
     if len(set(parts)) < len(parts):
         raise UserError(f"pattern {name!r} names a modality twice")
     return tuple(modality in parts for modality in modalities)
+
+
+def _all_but_nothing(modalities: Sequence[str]) -> list[tuple[bool, ...]]:
+    if len(modalities) > MOST_SPELLED_OUT:
+        raise UserError(f"{len(modalities)} modalities have too many patterns to count; leave the counts to chance")
+    return [p for p in itertools.product((True, False), repeat=len(modalities)) if any(p)]
 
 
 def _known(name: str, modalities: Sequence[str]) -> str:

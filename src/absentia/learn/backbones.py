@@ -16,46 +16,58 @@ from absentia import __version__
 from absentia.config import Model, config_from, config_to
 from absentia.data.kinds import Decoder, Kind
 from absentia.data.kinds.pretrained import PretrainedDecoder
+from absentia.data.kinds.volume import VolumeDecoder
 from absentia.data.schema import Schema
 from absentia.errors import UserError
 from absentia.learn.folder import RunFolder, load_tensors, save_tensors, sha256_of
 from absentia.learn.prepare import Fitted, frozen_encoders, pretrained_encoder, tuned_fingerprints
-from absentia.learn.pretrained import Pretrained
+from absentia.learn.pretrained import Pretrained, PretrainedFused
+from absentia.learn.pretrained_dense import PretrainedDense
 from absentia.learn.vilt import open_vilt
 from absentia.models.backbone import FusedBackbone
 from absentia.models.checkpoints import FILES, checkpoint_folder
+from absentia.models.dense import DenseBackbone
 from absentia.models.encoders import embedder_for
 from absentia.models.encoders.pretrained import FeatureEmbedder, FrozenEncoder, TunedEmbedder
 from absentia.models.fused import FusedTransformer
 from absentia.models.tuning import tune
 
 __all__ = [
-    *("blank_backbone", "known_encoders", "open_backbone", "restored_decoder", "same_backbone", "save_backbone"),
+    *("backbone_of", "blank_backbone", "blank_network", "known_encoders", "open_backbone", "restored_decoder"),
+    *("same_backbone", "save_backbone"),
 ]
 
 FORMAT = "absentia-backbone-1"
 CONFIG, WEIGHTS = FILES
 KEYS = ("modalities", "decoders", "encoders", "model", "saw")
+BESIDE = "beside."  # before the names of what a dense network's pretraining learned beside it
 
 
 def save_backbone(
-    path: str | Path, backbone: FusedBackbone, fitted: Fitted, model: Model, saw: Mapping[str, Any]
+    path: str | Path,
+    backbone: FusedBackbone | DenseBackbone,
+    fitted: Fitted,
+    model: Model,
+    saw: Mapping[str, Any],
+    beside: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Write the folder of a backbone that learned from rows under `fitted`; returns config.json's content.
 
-    saw: what it was trained on, as JSON.
+    saw: what it was trained on, as JSON.  beside: what was learned beside a dense network.
     """
     folder = RunFolder(path)
     config = {
         "format": FORMAT,
         "absentia": __version__,
+        "kind": "dense" if isinstance(backbone, DenseBackbone) else "fused",
         "modalities": {name: kind.describe() for name, kind in fitted.schema.modalities.items()},
         "decoders": {name: decoder.state() for name, decoder in fitted.decoders.items()},
         "encoders": fitted.fingerprints(),
         "model": {key: value for key, value in config_to(model).items() if key not in ("backbone", "freeze")},
         "saw": dict(saw),
     }
-    save_tensors(folder.path / WEIGHTS, backbone.state_dict(), {"backbone": _digest(config)})
+    tensors = backbone.state_dict() | {BESIDE + name: tensor for name, tensor in (beside or {}).items()}
+    save_tensors(folder.path / WEIGHTS, tensors, {"backbone": _digest(config)})
     folder.write_json(folder.path / CONFIG, config)
     return config
 
@@ -75,6 +87,15 @@ def open_backbone(source: str) -> Pretrained:
         f"backbone {source!r}: {CONFIG} has format {config.get('format')!r}; "
         f"it must be {FORMAT!r} (made by absentia pretrain), or a ViLT checkpoint"
     )
+
+
+def backbone_of(model: Model) -> Pretrained | None:
+    """The backbone that the settings name, None where they name none; `UserError` for settings it cannot meet."""
+    if model.backbone is None:
+        return None
+    found = open_backbone(model.backbone)
+    found.check_model(model)
+    return found
 
 
 def same_backbone(state: Mapping[str, Any]) -> Pretrained:
@@ -105,6 +126,17 @@ def blank_backbone(
         dropout=model.dropout,
     )
     return FusedBackbone(embedders=embedders, transformer=transformer)
+
+
+def blank_network(decoders: Mapping[str, Decoder], model: Model) -> DenseBackbone:
+    """A dense network with fresh weights for what the decoders of volumes give."""
+    volumes = [decoder for decoder in decoders.values() if isinstance(decoder, VolumeDecoder)]
+    return DenseBackbone(
+        channels=[decoder.channels for decoder in volumes],
+        dims=volumes[0].dims,
+        network=model.network,
+        options=model.network_options,
+    )
 
 
 def known_encoders(
@@ -139,24 +171,34 @@ def _opened(source: str, folder: Path, config: Mapping[str, Any]) -> Pretrained:
         raise UserError(f"backbone {source!r}: {WEIGHTS} belongs to another {CONFIG}; the two must stay together")
     schema = Schema.from_json({"modalities": config["modalities"]})
     decoders = {name: restored_decoder(kind, config["decoders"][name]) for name, kind in schema.modalities.items()}
+    known: dict[str, Any] = {
+        "source": source,
+        "folder": folder.resolve(),
+        "sha256": sha256_of(folder, FILES),
+        "kinds": schema.modalities,
+        "decoders": decoders,
+        "saw": config["saw"],
+    }
+    model = config_from(Model, config["model"])
+    if config.get("kind") == "dense":
+        return _dense(known, model, tensors)
     encoders = known_encoders(schema, decoders, config["encoders"], f"backbone {source!r} was made")
     with torch.random.fork_rng(devices=[]):
-        backbone = blank_backbone(schema, decoders, encoders, config_from(Model, config["model"]))
+        backbone = blank_backbone(schema, decoders, encoders, model)
     _fill(backbone, tensors, source)
-    return Pretrained(
-        source=source,
-        folder=folder.resolve(),
-        sha256=sha256_of(folder, FILES),
-        kinds=schema.modalities,
-        decoders=decoders,
-        encoders=encoders,
-        backbone=backbone,
-        sizes=backbone.transformer.sizes,
-        saw=config["saw"],
-    )
+    return PretrainedFused(backbone=backbone, encoders=encoders, sizes=backbone.transformer.sizes, **known)
 
 
-def _fill(backbone: FusedBackbone, tensors: Mapping[str, Tensor], source: str) -> None:
+def _dense(known: Mapping[str, Any], model: Model, tensors: Mapping[str, Tensor]) -> PretrainedDense:
+    with torch.random.fork_rng(devices=[]):
+        network = blank_network(known["decoders"], model)
+    _fill(network, {key: x for key, x in tensors.items() if not key.startswith(BESIDE)}, known["source"])
+    learned = {key.removeprefix(BESIDE): x for key, x in tensors.items() if key.startswith(BESIDE)}
+    sizes = {"network": network.network, "options": model.network_options, "channels": list(network.channels)}
+    return PretrainedDense(backbone=network, learned=learned, sizes=sizes, **known)
+
+
+def _fill(backbone: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     expected = backbone.state_dict()
     wrong = sorted(expected.keys() ^ tensors.keys())
     wrong += [k for k in sorted(expected.keys() & tensors.keys()) if not _alike(expected[k], tensors[k])]

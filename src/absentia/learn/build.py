@@ -9,20 +9,24 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from absentia.config import Model
-from absentia.data.kinds.volume import VolumeDecoder
 from absentia.data.schema import Schema
 from absentia.data.target import TargetCodec
 from absentia.errors import UserError
 from absentia.layers.subsets import all_patterns
-from absentia.learn.backbones import blank_backbone, known_encoders, restored_decoder, same_backbone
+from absentia.learn.backbones import (
+    blank_backbone,
+    blank_network,
+    known_encoders,
+    restored_decoder,
+    same_backbone,
+)
 from absentia.learn.draws import number_of
 from absentia.learn.prepare import NO_TARGET, Fitted
 from absentia.methods import METHODS, method_named
 from absentia.methods.base import Method, Parts
-from absentia.models.backbone import FusedBackbone
-from absentia.models.dense import DenseBackbone
 
 __all__ = ["build_method", "fitted_from", "fitted_to", "make_method", "patterns_seen"]
 
@@ -57,47 +61,38 @@ def make_method(
     `seen` is bool (P, M), see `patterns_seen`; `options` are the method's own settings.
     """
 
-    dense = fitted.codec.target.kind == "mask"
-    if dense and not kind.dense:
+    if fitted.codec.target.kind == "mask" and not kind.dense:
         able = ", ".join(sorted(name for name, method in METHODS.items() if method.dense))
         raise UserError(f"method {kind.name!r} does not answer masks; these do: {able}")
     if (model.backbone is None) != (fitted.backbone is None):
         raise ValueError("the rows were prepared for another backbone than model.backbone")
+    if fitted.backbone is not None:
+        fitted.backbone.check_target(fitted.schema)
     state = torch.get_rng_state()
     try:
         torch.manual_seed(number_of(seed, "method", kind.name))
         parts = Parts(
             names=fitted.schema.names,
             codec=fitted.codec,
-            backbone=partial(_dense if dense else _fused, fitted, model, seed),
+            backbone=partial(_backbone, fitted, model, seed),
             blanks=fitted.blanks(),
             seen=seen,
             dropout=model.dropout,
             options=options or {},
+            beside=fitted.backbone.beside(fitted.schema) if fitted.backbone else {},
         )
         return kind(parts=parts)
     finally:
         torch.set_rng_state(state)
 
 
-def _fused(fitted: Fitted, model: Model, seed: int, number: int = 0) -> FusedBackbone:
+def _backbone(fitted: Fitted, model: Model, seed: int, number: int = 0) -> nn.Module:
     if fitted.backbone is not None:
         return fitted.backbone.build(fitted.schema, freeze=model.freeze, dropout=model.dropout)
     torch.manual_seed(number_of(seed, "backbone", number))
+    if fitted.codec.target.kind == "mask":
+        return blank_network(fitted.decoders, model)
     return blank_backbone(fitted.schema, fitted.decoders, fitted.encoders, model)
-
-
-def _dense(fitted: Fitted, model: Model, seed: int, number: int = 0) -> DenseBackbone:
-    if fitted.backbone is not None:
-        raise UserError("model.backbone is a fused one, which answers no masks; say model.network instead")
-    torch.manual_seed(number_of(seed, "backbone", number))
-    decoders = [decoder for decoder in fitted.decoders.values() if isinstance(decoder, VolumeDecoder)]
-    return DenseBackbone(
-        channels=[decoder.channels for decoder in decoders],
-        dims=decoders[0].dims,
-        network=model.network,
-        options=model.network_options,
-    )
 
 
 def patterns_seen(presence: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -164,28 +164,31 @@ def prepare(
     backbone: Pretrained | None = None,
     splits: Sequence[str] = SPLITS,
     cache: bool = True,
+    labels: bool = True,
 ) -> Prepared:
     """Everything before the first step.
 
     seen: the table's survey where the caller has it already.  fitted: what an interrupted run has fitted.
     backbone: a pretrained one, which knows how its modalities are read.  splits: those to read.  cache: see `Fitted`.
-    A schema without a target makes every row a known one.
+    labels: whether the target is learned from. Without, and where the schema has none, every row is a known one, and no
+        mask is opened.
     """
     seen = seen or survey(table, schema)
     presence = seen.presence
     if plan is not None:
         plan = plan.ordered(schema.names)
         presence = plan.apply(seen.ids, presence, list(seen.split))
-    known = np.asarray([is_known(cell) for cell in seen.target] if schema.target else np.ones(len(seen.ids), bool))
+    labels = labels and schema.target is not None
+    known = np.asarray([is_known(cell) for cell in seen.target] if labels else np.ones(len(seen.ids), bool))
     schema, presence, notes = _learnable(schema, presence, seen, known)
     notes = [*table.notes, *notes, *_notes_on(known, presence, seen, splits)]
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
-    fitted = (fitted or _fit(table, schema, train, presence[train], seen, backbone)).cached(cache)
+    fitted = (fitted or _fit(table, schema, train, presence[train], seen, backbone, labels)).cached(cache)
     rows = {}
     for name in splits:
         index = np.flatnonzero((seen.split == name) & known)
         part = _rows(table.take, fitted, index, presence[index], [seen.ids[i] for i in index], table.root)
-        if schema.target:
+        if labels:
             part.label(fitted.codec, [seen.target[i] for i in index])
         rows[name] = _read(part, on_bad, name, advance)
         if name == "train":
@@ -213,7 +216,7 @@ def fitted_on(
     known = np.asarray([is_known(cell) for cell in seen.target])
     schema, presence, notes = _learnable(schema, seen.presence, seen, known)
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
-    return _fit(table, schema, train, presence[train], seen, backbone), [*table.notes, *notes]
+    return _fit(table, schema, train, presence[train], seen, backbone, True), [*table.notes, *notes]
 
 
 def rows_of(
@@ -272,21 +275,26 @@ def _fit(
     presence: Bools,
     seen: Survey,
     backbone: Pretrained | None,
+    labels: bool,
 ) -> Fitted:
     """Everything that is learned from the training rows before a method is."""
-    codec = _codec(table, schema.target, index, seen) if schema.target else NO_TARGET
+    schema = schema if backbone is None else backbone.adopt(schema)
+    codec = _codec(table, schema.target, index, seen, labels) if schema.target else NO_TARGET
     schema = replace(schema, target=codec.target if schema.target else None)
-    if backbone is not None:
-        schema = backbone.adopt(schema)
-        decoders, encoders = backbone.fitted_for(schema)
-        return Fitted(schema=schema, codec=codec, decoders=decoders, encoders=encoders, backbone=backbone)
     ids = [seen.ids[i] for i in index]
     train = Rows(take=table.take, schema=schema, decoders={}, index=index, presence=presence, ids=ids, keep=0)
+    if backbone is not None:
+        for name in schema.names:
+            backbone.check_cells(name, present_cells(train, name), table.root)
+        decoders, encoders = backbone.fitted_for(schema)
+        return Fitted(schema=schema, codec=codec, decoders=decoders, encoders=encoders, backbone=backbone)
     decoders = {name: _decoder(train, name, table) for name in schema.names}
     return Fitted(schema=schema, codec=codec, decoders=decoders, encoders=frozen_encoders(schema, decoders))
 
 
-def _codec(table: Table, target: Target, index: npt.NDArray[np.int64], seen: Survey) -> TargetCodec:
+def _codec(table: Table, target: Target, index: npt.NDArray[np.int64], seen: Survey, labels: bool) -> TargetCodec:
+    if not labels:
+        return TargetCodec(target=target, prior=())
     if target.kind != "mask":
         return TargetCodec.fit(target, [seen.target[i] for i in index])
     cells = (mask_cells(table.take(index[i : i + 1]), target)[0] for i in range(len(index)))

@@ -29,7 +29,7 @@ from absentia.data.table import Table, open_table
 from absentia.data.target import class_names
 from absentia.errors import UserError
 from absentia.learn.arrived import Arrived, list_rows, read_rows, remarks
-from absentia.learn.backbones import open_backbone
+from absentia.learn.backbones import backbone_of
 from absentia.learn.build import patterns_seen
 from absentia.learn.checkpoint import Position
 from absentia.learn.draws import number_of
@@ -97,8 +97,7 @@ def learn_session(
 def _first(folder: StreamFolder, config: StreamConfig, arrived: Arrived) -> _Session:
     """Session 0 fits everything that later ones stand on: decoders, target, setup."""
     mine = replace(arrived.seen, split=np.where(arrived.mine, arrived.seen.split, "other"))
-    backbone = open_backbone(config.model.backbone) if config.model.backbone else None
-    fitted, notes = fitted_on(arrived.table, arrived.schema, mine, backbone)
+    fitted, notes = fitted_on(arrived.table, arrived.schema, mine, backbone_of(config.model))
     fitted = fitted.cached(config.cache)
     index = arrived.rows("train")
     train = read_rows(fitted, arrived, index, policy(config))

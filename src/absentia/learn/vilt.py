@@ -9,7 +9,7 @@ from transformers import ViltConfig
 from absentia.data.kinds import Image, Text
 from absentia.data.kinds.vilt import ViltImageDecoder, ViltTextDecoder
 from absentia.learn.folder import sha256_of
-from absentia.learn.pretrained import Pretrained
+from absentia.learn.pretrained import PretrainedFused
 from absentia.models.backbone import FusedBackbone
 from absentia.models.checkpoints import FILES, PROCESSORS
 from absentia.models.vilt import from_vilt, side_of
@@ -17,7 +17,7 @@ from absentia.models.vilt import from_vilt, side_of
 __all__ = ["open_vilt"]
 
 
-def open_vilt(source: str, folder: Path) -> Pretrained:
+def open_vilt(source: str, folder: Path) -> PretrainedFused:
     """The backbone of the checkpoint in `folder`; raises `UserError` where something of it is missing or broken.
 
     Texts are cut at the places that the checkpoint has. Its pooler stays behind: the [CLS] are what is read.
@@ -30,7 +30,7 @@ def open_vilt(source: str, folder: Path) -> Pretrained:
     for decoder in decoders.values():
         _ = decoder.processor  # what is missing is said now, not within the first row
     vilt = from_vilt(folder)
-    return Pretrained(
+    return PretrainedFused(
         source=source,
         folder=folder.resolve(),
         sha256=sha256_of(folder, (*FILES, *PROCESSORS)),

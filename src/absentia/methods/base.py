@@ -88,6 +88,7 @@ class Parts:
     blanks: per modality the inputs of one placeholder row (1, ...), for methods that feed placeholders.
     seen: presence patterns bool (P, M) that the training rows can be restricted to.
     options: the method's own settings by name.
+    beside: what a pretraining learned beside the backbone, by name, for a method that can go on with it.
     """
 
     names: Sequence[str]
@@ -97,6 +98,7 @@ class Parts:
     seen: Bools
     dropout: float = 0.1
     options: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
 
     def head(self, backbone: nn.Module, *, votes: bool = True) -> Head | DenseHead:
         """A fresh head for a backbone; `votes` is for one that answers with scores of a row."""

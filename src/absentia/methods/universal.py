@@ -52,6 +52,11 @@ class Universal(Method):
             raise UserError(
                 f"universal: no training row has {never[0]!r}, so nothing says what it is like; leave it out"
             )
+        if not self.options.imagine and not parts.beside:
+            raise UserError(
+                "options.imagine 0 leaves the first stage out: it needs model.backbone, a dense network that absentia "
+                "pretrain --method universal made"
+            )
         dense = parts.codec.target.kind == "mask"
         self.body: Tokens | Dense = (Dense if dense else Tokens)(parts=parts, options=self.options)
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
@@ -60,10 +65,8 @@ class Universal(Method):
     def stages(self) -> Sequence[Stage]:
         """Reconstruction, which nothing but its loss judges, then the answer."""
         nothing = np.zeros((0, len(self.parts.names)), dtype=np.bool_)
-        return [
-            Stage(name="imagine", patterns=nothing, learns=self.body.imagining, share=self.options.imagine),
-            Stage(name="answer", learns=self._answering),
-        ]
+        imagine = Stage(name="imagine", patterns=nothing, learns=self.body.imagining, share=self.options.imagine)
+        return [*([imagine] if imagine.share else []), Stage(name="answer", learns=self._answering)]
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         if stage.name == "imagine":

@@ -43,6 +43,8 @@ class Dense(Body):
             look=self.look,
             joint=options.joint,
         )
+        if parts.beside:
+            self.imagination.take_up(parts.beside)
         self.backbone = parts.backbone(1)
         self.head = cast(DenseHead, parts.head(self.backbone))
         residuals = [HyperResidual(channels=c, narrow=options.narrow) for c in self.backbone.levels]

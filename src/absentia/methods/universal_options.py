@@ -39,7 +39,7 @@ class UniversalOptions:
         keep: share of the rows of stage 2 whose student sees all they have.
         teacher: completed (what a row has and reconstructions of the rest, not moved by its student) or copy (another
             part of the row, and both move, as in M3AE).
-        imagine: steps of stage 1, beside those of stage 2.
+        imagine: steps of stage 1, beside those of stage 2; 0 leaves it out, where a pretrained dense network brings it.
         distribution: how reconstructions of what is truly absent are compared with what others have: moments, sliced,
             adversarial or none.
         joint: whether they are also compared in pairs with an available modality (of 8 modalities or fewer).
@@ -101,7 +101,8 @@ class UniversalOptions:
             between(name, getattr(self, name), 0, 1)
         for name in ("approximate", "features", "scores"):
             between(name, getattr(self, name), 0, 1e6)
-        between("imagine", self.imagine, 0.01, 100)
+        if self.imagine:
+            between("imagine", self.imagine, 0.01, 100)
         between("temperature", self.temperature, 0.01, 1000)
         for name in ("patch", "text_width", "code", "hidden", "narrow"):
             at_least(name, getattr(self, name), 1)

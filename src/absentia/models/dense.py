@@ -78,6 +78,13 @@ NETWORKS: dict[str, Tapped] = {
         factor=lambda options: 16,
         options={"hidden_size": 192, "mlp_dim": 384, "num_heads": 6},
     ),
+    "SwinUNETR": Tapped(
+        deep=lambda net: "encoder10",
+        decoder=lambda net: [f"decoder{i}" for i in (5, 4, 3, 2, 1)],
+        last="out",
+        factor=lambda options: options.get("patch_size", 2) ** 5,
+        options={"feature_size": 12},
+    ),
 }
 
 
@@ -86,6 +93,7 @@ class DenseBackbone(nn.Module):
 
     channels: of each contrast, in order.  dims: 2 or 3.  options: of the MONAI class.
     deep, width: channels of the bottleneck and of the last decoder level.  levels: channels after each of those.
+    frozen: whether nothing in it learns.
     Sides that the network cannot halve often enough are filled up with zeros, and what comes out is cut back.
     """
 
@@ -104,22 +112,53 @@ class DenseBackbone(nn.Module):
         self.fixed = _fixed(settings, dims)
         self.factor = tapped.factor(settings)
         self.net = _built(network, settings, dims, sum(channels))
+        self.frozen, self.total = False, sum(channels)
+        self.register_buffer("places", None, persistent=False)
+        self.places: Tensor | None
         self.taps = (tapped.deep(self.net), *tapped.decoder(self.net))
         self.net.set_submodule(tapped.last, nn.Identity())
-        self.deep, *self.levels = self._sizes()
+        try:
+            self.deep, *self.levels = self._sizes()
+        except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+            raise UserError(f"model.network {network} does not run with {settings}: {error}") from None
         self.width = self.levels[-1]
+
+    def given(self, places: Sequence[Sequence[int]]) -> DenseBackbone:
+        """From now on it is given these of its channels alone, for each contrast some; zeros stand for the others."""
+        inner = [place for own in places for place in own]
+        self.channels = tuple(len(own) for own in places)
+        self.places = None if inner == list(range(self.total)) else torch.tensor(inner)
+        return self
+
+    def freeze(self) -> DenseBackbone:
+        """From now on nothing in it learns, and nothing is dropped in training either: a row's answer is settled."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> DenseBackbone:
+        """Training mode, unless it is frozen."""
+        super().train(mode and not self.frozen)
+        return self
 
     def forward(self, x: Tensor, modulate: Modulate | None = None) -> tuple[Tensor, Tensor]:
         """(B, M*C, *space) to the bottleneck (B, deep, *low) and features (B, width, *space).
 
         modulate: changes what comes out of each decoder level, before the next one.
         """
+        x = self._placed(x)
         space, room = x.shape[2:], self._room(x.shape[2:])
         missing = [n for have, need in zip(space, room, strict=True) for n in (need - have, 0)][::-1]
         with self._tapped(modulate) as deep:
             features = self.net(F.pad(x, missing) if any(missing) else x)
         cut = (slice(None), slice(None), *(slice(0, n) for n in space))
         return deep[0], features[cut]
+
+    def _placed(self, x: Tensor) -> Tensor:
+        """The channels that it is given where it expects them."""
+        if self.places is None:
+            return x
+        return x.new_zeros(len(x), self.total, *x.shape[2:]).index_copy(1, self.places, x)
 
     def _room(self, space: Sequence[int]) -> tuple[int, ...]:
         """The sides that the network is given for these: twice its factor at least, so that norms see something."""
@@ -208,7 +247,7 @@ def _built(network: str, settings: dict[str, Any], dims: int, channels: int) -> 
     given = {"spatial_dims": dims, "in_channels": channels, "out_channels": 1} | settings
     try:
         net: nn.Module = kind(**given)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, ImportError) as error:
         raise UserError(f"model.network {network} cannot be built with {settings}: {error}") from None
     return net
 

@@ -8,13 +8,14 @@ those that it lacks only small patches are compared with real ones of other rows
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from absentia.data.batch import Batch
+from absentia.errors import UserError
 from absentia.layers.distribution import Distribution, Look
 from absentia.layers.masked_losses import present_only, reconstruction_loss
 from absentia.layers.masking import drop_modalities, grid_of, keep_patches, over_patches
@@ -86,6 +87,22 @@ class DenseImagination(nn.Module):
         self.train(learning)
         return said
 
+    def beside(self) -> dict[str, Tensor]:
+        """What of it is not the network: the layer that says the contrasts, and the template."""
+        parts = {"say": self.say, "template": self.template}
+        return {f"{part}.{key}": x for part, module in parts.items() for key, x in module.state_dict().items()}
+
+    def take_up(self, learned: Mapping[str, Tensor]) -> None:
+        """Go on with what `beside` gave elsewhere; raises `UserError` for a template of another kind."""
+        own = self.template.image.shape
+        other = learned["template.image"].shape
+        if own != other:
+            raise UserError(
+                f"options.template {self.template.kind!r}: it has {_by(own)} points, and that of the pretrained "
+                f"network {_by(other)}; say the template that the network was pretrained with"
+            )
+        self.load_state_dict(dict(learned), strict=False)
+
     def voxels(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What rows have, (B, channels, *space), zeros elsewhere, and presence (B, M)."""
         return aligned(batch, self.names, self.say.weight, self.backbone.channels)
@@ -129,3 +146,7 @@ class DenseImagination(nn.Module):
         out = x.flatten(2 + dims).flatten(2, 1 + dims)
         short = SIDE**dims - out.shape[3]
         return nn.functional.pad(out, (0, short)) if short else out
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape[1:]))
