@@ -145,6 +145,15 @@ def test_a_function_that_takes_an_argument_is_given_the_data(tmp_path: Path, mon
     assert subject_from("mine.py:with_data", "somewhere").metric == "accuracy"
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [({"budget": 0.0}, "budget 0.0"), ({"rows": ["scale-shift sparse"]}, "scale-shift sparse: say budget")],
+)
+def test_a_sparse_row_needs_a_budget(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Study(**asked)
+
+
 def test_an_unknown_way_is_named() -> None:
     with pytest.raises(UserError, match="did you mean 'scale-shift'"):
         Study(rows=["scaleshift"])

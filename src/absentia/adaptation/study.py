@@ -23,10 +23,12 @@ from absentia.adaptation.presence import parsed_all
 from absentia.adaptation.scores import PatternScore, Score, score_patterns
 from absentia.adaptation.sensitivity import modality_importance
 from absentia.adaptation.whole import dedicated, fine_tuned
+from absentia.errors import UserError
 
 __all__ = ["ROWS", "WHOLE", "Study", "Subject", "run_study"]
 
 WHOLE = ("fine-tuned", "dedicated")
+SPARSE = "scale-shift sparse"
 ROWS = ("base", "head-only", "bias", "shift", "norm", "scale", "scale-shift", "low-rank", "compositional", "calibrated")
 
 
@@ -77,8 +79,12 @@ class Study:
 
     def __post_init__(self) -> None:
         for row in self.rows:
-            if row not in (*ROWS, *WHOLE, "scale-shift sparse"):
+            if row not in (*ROWS, *WHOLE, SPARSE):
                 kind_named(row)
+        if self.budget is None and SPARSE in self.rows:
+            raise UserError(f"{SPARSE}: say budget, the share of the channels that learn")
+        if self.budget is not None and not 0 < self.budget <= 1:
+            raise UserError(f"budget {self.budget}: a share of the channels, above 0 and at most 1")
 
 
 def run_study(
@@ -114,8 +120,8 @@ def run_study(
 
 def _wanted(subject: Subject, study: Study) -> list[str]:
     rows = [r for r in study.rows if r != "dedicated" or subject.fresh is not None]
-    if study.budget is not None and "scale-shift sparse" not in rows:
-        rows.append("scale-shift sparse")
+    if study.budget is not None and SPARSE not in rows:
+        rows.append(SPARSE)
     return rows
 
 
@@ -125,7 +131,7 @@ def _row(
     """One way of adapting, scored for each pattern."""
     torch.manual_seed(study.seed)
     names = [_names(subject, row) for row in patterns.tolist()]
-    kind = {"calibrated": "scale-shift", "scale-shift sparse": "scale-shift"}.get(name, name)
+    kind = {"calibrated": "scale-shift", SPARSE: "scale-shift"}.get(name, name)
     plain = name in ("base", *WHOLE)
     net = _adapted(subject, "scale-shift" if plain else kind, [] if plain else names, seed=study.seed)
     learned, size = 0, 0
@@ -137,7 +143,7 @@ def _row(
     elif name == "calibrated":
         net.calibrate(subject.train)
     elif not plain:
-        budget = study.budget if name == "scale-shift sparse" and study.budget else 1.0
+        budget = study.budget if name == SPARSE else None
         net.fit(
             subject.train,
             loss=subject.loss,
