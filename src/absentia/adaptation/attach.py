@@ -158,4 +158,6 @@ def _folds(sites: Sequence[Site], seen: Probed | None) -> tuple[dict[str, Fold] 
     if unknown:
         return None, f"at {unknown[0]!r} rows look at each other, or cannot be told apart"
     why_not = "rows show in each other's answers" if seen.mixes else ""
+    if seen.alike and not why_not:
+        why_not = f"{seen.alike[0]!r} is the same in all rows of the example, and rows may be sorted by it"
     return {site.name: fold for site in sites if (fold := seen.folds[site.name]) is not None}, why_not
