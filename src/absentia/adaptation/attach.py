@@ -11,7 +11,7 @@ from torch import nn
 from absentia.adaptation.calls import Arguments, Signature
 from absentia.adaptation.kinds import Kind
 from absentia.adaptation.liveness import dead_sites
-from absentia.adaptation.probe import Fold, Probed, probed
+from absentia.adaptation.probe import Fold, Probed, probed, three_rows
 from absentia.adaptation.sites import Filter, LeftOut, Site, find_sites, owned
 from absentia.errors import UserError, nearest
 
@@ -27,6 +27,7 @@ class Plan:
     folds: per site where the rows of a call are; None where that is not known of every site.
     why_not: what speaks against running rows of several patterns in one pass; nothing if it is empty.
     axes: per tensor of the network's answer the axis of the rows, as far as it is known.
+    example: arguments of a call of three rows with everything present.
     """
 
     network: nn.Module
@@ -36,6 +37,7 @@ class Plan:
     folds: dict[str, Fold] | None
     why_not: str
     axes: tuple[int, ...] = ()
+    example: Arguments | None = None
 
     def lines(self) -> list[str]:
         """What matched, what did not and why."""
@@ -91,7 +93,8 @@ def planned(
             raise UserError(f"no site moves the output of the network on the example: {_reasons(dead)}")
     folds, why_not = _folds(sites, seen)
     axes = tuple(fold.axis if fold else 0 for fold in seen.answers) if seen else ()
-    return Plan(network, signature, sites, left, folds, why_not, axes)
+    kept = None if example is None else three_rows(example, signature)
+    return Plan(network, signature, sites, left, folds, why_not, axes, kept)
 
 
 def _reasons(left: Sequence[LeftOut]) -> str:

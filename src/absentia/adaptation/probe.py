@@ -20,7 +20,7 @@ from absentia.adaptation.nested import tensors
 from absentia.adaptation.sites import Site
 from absentia.errors import UserError
 
-__all__ = ["Fold", "Probed", "in_eval", "probed"]
+__all__ = ["Fold", "Probed", "in_eval", "probed", "three_rows"]
 
 ROWS = 3  # of the example; enough to tell rows apart, and odd enough not to look like two windows
 SEED = 2310
@@ -70,7 +70,7 @@ def probed(network: nn.Module, signature: Signature, sites: Sequence[Site], exam
 
     example: bound arguments with every modality present.
     """
-    first, turned = (_three_rows(example, signature, torch.tensor(order)) for order in ORDERS)
+    first, turned = (three_rows(example, signature, order) for order in ORDERS)
     with in_eval(network), torch.no_grad():
         base, order, _ = _outputs(network, signature, sites, first)
         depends: dict[str, set[str]] = {site.name: set() for site in sites}
@@ -216,13 +216,13 @@ def _fits(changed: Sequence[Tensor]) -> list[Fold]:
     return fits
 
 
-def _three_rows(example: Arguments, signature: Signature, order: Tensor) -> Arguments:
+def three_rows(example: Arguments, signature: Signature, order: Sequence[int] = ORDERS[0]) -> Arguments:
     """The first rows of an example in an order, repeated where there are too few."""
     sizes = {len(v) for name in signature.names for slot in signature.slots[name] for v in tensors(slot.read(example))}
     if len(sizes) != 1 or 0 in sizes:
         raise UserError(f"example: the modalities have {sorted(sizes)} rows; give some rows of the same number for all")
     size = sizes.pop()
-    take = order % size
+    take = torch.tensor(order) % size
     return {name: _taken(value, size, take) for name, value in example.items()}
 
 
