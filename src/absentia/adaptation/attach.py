@@ -47,6 +47,8 @@ class Plan:
         what = ", ".join(f"{count} {family}" for family, count in by_family.items())
         how = "in one pass" if not self.why_not else f"pattern by pattern ({self.why_not})"
         out = [f"{len(self.sites)} sites: {what}", f"  belonging to {whose}", f"  mixed patterns run {how}"]
+        if self.example is None:
+            out.append("  not tried out: without an example= sites that change nothing are not found")
         reasons: dict[str, list[str]] = {}
         for one in self.left:
             reasons.setdefault(one.reason, []).append(f"{one.name} ({one.type})")

@@ -127,7 +127,12 @@ class Adapted(nn.Module):
             return self.plan.signature.call(self.twin, self.filled(arguments, presence))
 
     def use(self, pattern: str | Collection[str], network: nn.Module) -> None:
-        """Let another network answer rows of one pattern: a PEFT model of a copy, one that was trained for it alone."""
+        """Let another network answer rows of one pattern: a PEFT model of a copy, one that was trained for it alone.
+
+        `save` leaves it out; `load` asks for it.
+        """
+        if not isinstance(network, nn.Module):
+            raise UserError(f"use: expected a torch.nn.Module that answers {pattern!r}, not a {type(network).__name__}")
         self.instead[parsed(pattern, self.names)] = network
 
     @property
@@ -242,7 +247,6 @@ class Adapted(nn.Module):
 
     def detach(self) -> nn.Module:
         """The network as it was given, bit by bit; it learns and drops as before."""
-        self.network.requires_grad_(False)
         for parameter in self._learned:
             parameter.requires_grad_(True)
         for module, mode in self._modes:

@@ -39,6 +39,7 @@ class Subject:
     network: trained, with everything present.  modalities, inputs, filler: as `adapt` takes them.
     train, validation, test: loaders of (inputs, target), read many times, so lists or DataLoaders, no generators.
     loss, score: output and target to a mean over rows; a score is better when it is higher.
+    options: more for `adapt`, such as what to exclude, or the head of the row head-only.
     fresh: makes an untrained network of the same architecture, for dedicated ones.
     """
 
@@ -191,6 +192,7 @@ def _size(net: Adapted, folder: Path | None, name: str) -> int:
 
 
 def _adapted(subject: Subject, kind: str, patterns: Sequence[Any], *, seed: int = 0, say: Any = None) -> Adapted:
+    options = {name: value for name, value in subject.options.items() if name != "head" or kind_named(kind).head}
     return adapt(
         subject.network,
         modalities=subject.modalities,
@@ -201,7 +203,7 @@ def _adapted(subject: Subject, kind: str, patterns: Sequence[Any], *, seed: int 
         example=subject.example if subject.example is not None else next(iter(subject.train))[0],
         seed=seed,
         say=say,
-        **subject.options,
+        **options,
     )
 
 
