@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from absentia.adaptation import KINDS, adapt
 from absentia.adaptation.fit import Settings, losses_by_pattern
-from absentia.adaptation.sensitivity import channel_scores, modality_importance
+from absentia.adaptation.sensitivity import channel_scores, modality_importance, sensitive_sites
 from absentia.errors import UserError
 
 
@@ -308,6 +308,17 @@ def test_scores_of_channels_leave_what_was_learned_as_it_was() -> None:
     scores = channel_scores(net, batches(TRAIN), F.cross_entropy)
     assert all(torch.equal(a, b) for a, b in zip(before, net.adapters(), strict=True))
     assert all(value.ndim == 2 and (value >= 0).all() for value in scores.values())
+
+
+def test_the_sites_that_suffer_most_come_first() -> None:
+    net = adapted()
+    found = sensitive_sites(net, batches(TRAIN), F.cross_entropy)
+    assert list(found) == net.bank.set_names
+    for name, shares in found.items():
+        other = "right" if name == "left" else "left"
+        assert set(shares) == {site.name for site in net.bank.sites if site.owner != other}
+        assert list(shares.values()) == sorted(shares.values(), reverse=True)
+        assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_importance_is_what_the_network_loses_without_a_modality() -> None:

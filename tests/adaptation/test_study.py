@@ -15,6 +15,7 @@ from absentia.adapters import adapt_run, subject_from
 from absentia.cli import main
 from absentia.errors import UserError
 from absentia.evaluate.adapters import render_study
+from absentia.evaluate.adapters.view import share_words
 
 FACTORY = """
 from tests.adaptation.halves import *
@@ -100,6 +101,13 @@ def test_the_page_holds_every_row_and_asks_for_nothing_else(report: dict[str, An
     assert "<b>mine</b>" not in page and "&lt;b&gt;mine&lt;/b&gt;" in page
     assert all(f">{name}<" in page for name in ("scale-shift", "compositional", "low-rank"))
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.0041, "0.41"), (0.0999, "10"), (0.29, "29"), (1.0, "100"), (1.2, "120")]
+)
+def test_a_share_is_written_as_people_do(share: float, words: str) -> None:
+    assert share_words(share) == words
 
 
 def test_the_command_writes_report_page_and_adapters(

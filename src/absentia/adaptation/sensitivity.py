@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from absentia.adaptation.network import Adapted
     from absentia.adaptation.practice import Loss
 
-__all__ = ["Chosen", "channel_scores", "keep_best_channels", "modality_importance", "restrict"]
+__all__ = [
+    "Chosen",
+    "channel_scores",
+    "keep_best_channels",
+    "modality_importance",
+    "restrict",
+    "sensitive_sites",
+]
 
 Chosen = Literal["sensitivity", "random", "lowest"]
 
@@ -72,6 +79,18 @@ def channel_scores(net: Adapted, loader: Iterable[Any], loss: Loss) -> dict[str,
     if not shown:
         raise UserError("no row of the loader can show any pattern that has adapters")
     return totals
+
+
+def sensitive_sites(net: Adapted, loader: Iterable[Any], loss: Loss) -> dict[str, dict[str, float]]:
+    """Per pattern the share of every site in the scores of all channels, the site that suffers most first."""
+    scores = channel_scores(net, loader, loss)
+    out = {}
+    for number, name in enumerate(net.bank.set_names):
+        rows = {site.name: int(net.bank.rows[site.name][number]) for site in net.bank.sites}
+        found = {site: float(scores[site][row].sum()) for site, row in rows.items() if row >= 0}
+        total = sum(found.values()) or 1.0
+        out[name] = {site: found[site] / total for site in sorted(found, key=lambda s: -found[s])}
+    return out
 
 
 def keep_best_channels(
