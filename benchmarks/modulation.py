@@ -23,8 +23,6 @@ Training step, forward and backward and AdamW, the same eight rows:
 How to read it: `speedup` is the median CPU time of `plain` over that of the variant; variants take turns in one run.
 Expected: forward `one` at least 0.91 (1.10 times the time), `merged` 1.00, `mixed` at most 1.10 times `one` and 1.4
 times as fast as `grouped`; a training step at least 1.33 (0.75 times the time).
-The lines `peft today` record what peft does with adapters by row: whether it trains on mixed rows, and whether IA3
-heeds the names.
 """
 
 from __future__ import annotations
@@ -84,7 +82,7 @@ class Strips(nn.Module):
 
 
 def main() -> None:
-    """Forward, training step, sizes, and what peft does today."""
+    """Forward, training step and sizes."""
     asked = _asked()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(asked.seed)
@@ -94,7 +92,6 @@ def main() -> None:
     lines += take_turns("forward, width 64", _forward(*small), 10 * asked.repeats)
     lines += take_turns("training step", _steps(net, rows), asked.repeats)
     lines.append(_sizes(net))
-    lines += _peft_today()
     path = write("modulation", lines, asked.seed, asked.out)
     if asked.record:
         told = [f"{x['case']} {x['variant']}: {x['speedup']:.2f}x" for x in lines if "speedup" in x]
@@ -198,38 +195,6 @@ def _sizes(net: Adapted) -> dict[str, Any]:
         "share": most / total,
         "says": f"{size / sets / 2**20:.2f} MiB a pattern in half precision, {100 * most / total:.2f} % of {total:,}",
     }
-
-
-def _peft_today() -> list[dict[str, Any]]:
-    """What peft does with a batch whose rows want different adapters."""
-    try:
-        import peft
-        from peft import IA3Config, LoraConfig, get_peft_model
-    except ImportError:
-        return [{"case": "peft today", "variant": "none", "says": "peft is not installed"}]
-    found = {"version": peft.__version__}
-    x, names = torch.randn(2, 8), ["first", "__base__"]
-    lora = get_peft_model(nn.Sequential(nn.Linear(8, 8)), LoraConfig(target_modules=["0"]), "first")  # type: ignore[arg-type]
-    try:
-        lora.train()(x, adapter_names=names)
-        found["mixed rows in training"] = "accepted"
-    except (ValueError, TypeError) as error:
-        found["mixed rows in training"] = f"refused: {str(error)[:80]}"
-    ia3 = get_peft_model(  # type: ignore[arg-type]
-        nn.Sequential(nn.Linear(8, 8)),
-        IA3Config(target_modules=["0"], feedforward_modules=[], init_ia3_weights=False),
-        "first",
-    ).eval()
-    with torch.no_grad():
-        try:
-            mixed = ia3(x, adapter_names=names)
-            with ia3.disable_adapter():
-                base = ia3(x)
-            heeds = torch.allclose(mixed[1], base[1], atol=1e-6)
-            found["IA3 by row"] = "heeds the names" if heeds else "ignores the names, silently"
-        except (ValueError, TypeError) as error:
-            found["IA3 by row"] = f"refused: {str(error)[:80]}"
-    return [{"case": "peft today", "variant": key, "says": f"{key}: {value}"} for key, value in found.items()]
 
 
 def _asked() -> argparse.Namespace:

@@ -219,6 +219,16 @@ def test_adapters_cost_what_they_cost(tmp_path: Path) -> None:
     assert {("forward", "mixed"), ("forward", "grouped"), ("training step", "one"), ("size", "file")} <= variants
 
 
+def test_adapters_are_right_or_refused_where_peft_may_be_silently_wrong(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="needs peft")
+    rows = smoke("peft_today", tmp_path)
+    ours = {row["case"]: row["says"] for row in rows if row["variant"] == "absentia"}
+    assert len(rows) == 2 * len(ours) == 14
+    refused = {case for case, says in ours.items() if says.startswith("refused: ")}
+    assert refused == {"weight read", "other weights"}
+    assert all(says == "right" for case, says in ours.items() if case not in refused)
+
+
 def test_adapters_win_back_a_part(tmp_path: Path) -> None:
     rows = {row["row"]: row for row in smoke("adaptation", tmp_path) if "seeds" in row}
     assert rows["scale-shift"]["mean"] > rows["base"]["mean"]

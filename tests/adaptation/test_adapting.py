@@ -46,6 +46,9 @@ OWN = {"rgb": "encoders.rgb", "depth": "encoders.depth"}
             "kind 'norm' finds no site: .*encoders.rgb.1 .BatchNorm2d., excluded",
         ),
         ({"inputs": {"rgb": "x"}}, "inputs of 'rgb': the network takes no 'x'"),
+        ({"kind": None}, "kind None: expected a name"),
+        ({"patterns": None}, "patterns None: expected 'all', or a list"),
+        ({"head": "head"}, "head 'head' goes with kind 'head-only', not with 'scale-shift'"),
     ],
 )
 def test_a_wrong_wish_is_one_clear_error_and_the_network_stays(options: dict[str, Any], words: str) -> None:
@@ -80,6 +83,25 @@ def test_what_is_no_network_is_an_error() -> None:
         absentia.adapt(lambda x: x, modalities=["a"])  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"of type Adapted, is adapted already; take its \.network"):
         absentia.adapt(adapted("three"), modalities=["a"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (torch.jit.script, "the network is TorchScript; adapt the network that it was made of"),
+        (torch.compile, "the network is compiled, which goes around adapters; adapt network._orig_mod"),
+        (lambda network: nn.Sequential(torch.compile(network)), "its '0' is compiled"),
+    ],
+)
+def test_what_does_not_run_as_python_is_an_error(changed: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        absentia.adapt(changed(nn.Linear(2, 2)), modalities=["a"], say=None)
+
+
+def test_without_an_example_it_is_said_that_nothing_was_tried() -> None:
+    assert any("not tried out" in line for line in adapted("conv fusion", example=None).plan.lines())
+    assert not any("not tried out" in line for line in adapted("conv fusion").plan.lines())
 
 
 def test_quantised_modules_are_no_sites() -> None:

@@ -158,6 +158,19 @@ def test_a_file_for_something_else_is_refused_and_nothing_changes(case: str, sav
     assert same_values(net, before) and net.bank.set_names == sets
 
 
+def test_a_file_asks_for_the_network_that_answered_a_pattern_in_its_place(tmp_path: Path) -> None:
+    net, other = trained(adapted("keywords")), animal("keywords", seed=9)
+    net.use("a", other)
+    path = net.save(tmp_path / "adapters")
+    again = adapted("keywords")
+    before = values_of(again)
+    with pytest.raises(UserError, match=r"'a' was answered by another network, .* say use\('a', network\) first"):
+        again.load(path)
+    assert same_values(again, before)
+    again.use("a", other)
+    again.load(path)
+
+
 def test_a_file_with_fewer_sites_is_refused(tmp_path: Path) -> None:
     adapted("keywords", exclude="head").save(tmp_path / "adapters")
     with pytest.raises(UserError, match="'head' is only here"):
@@ -192,6 +205,8 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str]
         "format 2, and this version of Absentia reads 1",
     ),
     "no sites": (lambda about, tensors: about.pop("sites"), "damaged, at 'sites'"),
+    "no patterns answered elsewhere": (lambda about, tensors: about.update(elsewhere=3), "damaged, at 'elsewhere'"),
+    "strange patterns answered elsewhere": (lambda about, tensors: about.update(elsewhere=[3]), "pattern 3"),
     "no names": (lambda about, tensors: about.update(modalities=3), "damaged, at 'modalities'"),
     "an unknown pattern": (lambda about, tensors: about["sets"].append("z"), "unknown modality 'z'"),
     "a pattern twice": (lambda about, tensors: about["sets"].append("a"), "is missing|twice"),

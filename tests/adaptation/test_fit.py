@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from absentia.adaptation import KINDS, adapt
 from absentia.adaptation.fit import Settings, losses_by_pattern
-from absentia.adaptation.sensitivity import channel_scores, modality_importance
+from absentia.adaptation.sensitivity import channel_scores, modality_importance, sensitive_sites
 from absentia.errors import UserError
 
 
@@ -184,6 +184,103 @@ def test_the_most_sensitive_channels_win_more_back_than_the_least_sensitive_ones
     assert found["sensitivity"] > found["lowest"]
 
 
+@pytest.mark.parametrize("by", ["sensitivity", "random", "lowest"])
+def test_patterns_that_reach_only_some_sites_have_a_budget_too(by: Any) -> None:
+    net = adapted(patterns=["left"])
+    net.fit(batches(TRAIN), loss=F.cross_entropy, epochs=1, budget=0.1, choose=by)
+    assert 0 < net.bank.count(0) <= 0.11 * adapted(patterns=["left"]).bank.count(0)
+    net = adapted(owners="left")  # nothing belongs to the other pattern
+    net.fit(batches(TRAIN), loss=F.cross_entropy, epochs=1, budget=0.5, choose=by)
+    counts = dict(zip(net.bank.set_names, map(net.bank.count, range(2)), strict=True))
+    assert counts["left"] > 0 == counts["right"]
+
+
+def test_a_new_budget_forgets_the_channels_of_the_last_one() -> None:
+    net, fresh = adapted(), adapted()
+    whole = net.bank.count(0)
+    net.fit(batches(TRAIN), loss=F.cross_entropy, epochs=1, budget=0.1)
+    few = net.bank.count(0)
+    net.fit(batches(TRAIN), loss=F.cross_entropy, epochs=1)
+    assert net.bank.count(0) == few
+    net.fit(batches(TRAIN), loss=F.cross_entropy, epochs=1, budget=0.5)
+    fresh.fit(batches(TRAIN), loss=F.cross_entropy, epochs=1, budget=0.5)
+    for mine, other in zip(net.bank.sites, fresh.bank.sites, strict=True):
+        one, two = net.bank.mask(mine), fresh.bank.mask(other)
+        assert one is not None and two is not None and torch.equal(one, two)
+    net.fit(batches(TRAIN), loss=F.cross_entropy, epochs=1, budget=1)
+    assert net.bank.count(0) == whole
+
+
+def test_means_are_measured_before_channels_are_chosen_or_calibrated() -> None:
+    for learn in (
+        lambda net: net.fit(batches(TRAIN), loss=F.cross_entropy, epochs=1, budget=0.2),
+        lambda net: net.calibrate(batches(TRAIN)),
+    ):
+        net = adapted(filler="mean")
+        learn(net)
+        means = torch.cat([inputs["left"] for inputs, _ in batches(TRAIN)]).mean(0)
+        torch.testing.assert_close(net.fillers.kept()["left"], means)
+
+
+def test_rows_without_labels_may_come_alone() -> None:
+    alone, pairs = adapted(), adapted()
+    rows = [inputs for inputs, _ in batches(TRAIN)]
+    for net, loader in ((alone, rows), (pairs, batches(TRAIN))):
+        net.fit(loader, distil=1.0, epochs=1, validation=loader)
+        net.calibrate(loader)
+    assert all(map(torch.equal, alone.adapters(), pairs.adapters()))
+    with pytest.raises(UserError, match="expected \\(inputs, target\\)"):
+        alone.fit(rows, loss=F.cross_entropy)
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_the_best_values() -> None:
+    net, calls = adapted(), iter(range(1000))
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(output, target) / (0.0 if torch.is_grad_enabled() and next(calls) > 12 else 1.0)
+
+    with pytest.raises(UserError, match="the loss of a batch is inf"):
+        net.fit(batches(TRAIN), loss=loss, validation=batches(VALID), epochs=4, lr=1e-2)
+    assert not net.training and all(p.isfinite().all() for p in net.adapters())
+    assert score(net) > score(net, base=True)
+
+
+def test_a_pattern_whose_validation_loss_is_no_number_keeps_its_best() -> None:
+    net, before = adapted(), [p.detach().clone() for p in adapted().adapters()]
+    net.fit(batches(TRAIN), loss=_worse_without_gradients(), validation=batches(VALID), epochs=2)
+    assert all(map(torch.equal, before, net.adapters()))
+
+
+def _worse_without_gradients() -> Any:
+    """A loss that is fine in training, and for validation rows of adapters that learned nothing; then it is nan."""
+    seen: list[int] = []
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            seen.append(1)
+        value = F.cross_entropy(output, target)
+        return value if torch.is_grad_enabled() or not seen else value * torch.nan
+
+    return loss
+
+
+def test_many_modalities_are_practised_one_gone_one_there_and_at_random() -> None:
+    class Many(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = torch.nn.ModuleList(torch.nn.Linear(2, 3) for _ in range(10))
+
+        def forward(self, **given: torch.Tensor) -> torch.Tensor:
+            return sum(part(given[f"m{i}"]) for i, part in enumerate(self.parts))  # type: ignore[return-value]
+
+    given = {f"m{i}": torch.randn(8, 2) for i in range(10)}
+    owners = {f"m{i}": f"parts.{i}" for i in range(10)}
+    net = adapt(Many(), modalities=owners, kind="compositional", example=given, say=None)
+    history = net.fit([(given, torch.zeros(8, 3))], loss=F.mse_loss, validation=[(given, torch.zeros(8, 3))], epochs=1)
+    shown = [name.count("+") + 1 for name in history[0]["validation"]]
+    assert 100 < len(shown) < 256 and shown.count(1) == shown.count(9) == 10 and set(shown) == set(range(1, 10))
+
+
 def test_the_whole_budget_is_no_restriction() -> None:
     weights = []
     for budget in ({}, {"budget": 1.0}):
@@ -213,6 +310,17 @@ def test_scores_of_channels_leave_what_was_learned_as_it_was() -> None:
     assert all(value.ndim == 2 and (value >= 0).all() for value in scores.values())
 
 
+def test_the_sites_that_suffer_most_come_first() -> None:
+    net = adapted()
+    found = sensitive_sites(net, batches(TRAIN), F.cross_entropy)
+    assert list(found) == net.bank.set_names
+    for name, shares in found.items():
+        other = "right" if name == "left" else "left"
+        assert set(shares) == {site.name for site in net.bank.sites if site.owner != other}
+        assert list(shares.values()) == sorted(shares.values(), reverse=True)
+        assert sum(shares.values()) == pytest.approx(1)
+
+
 def test_importance_is_what_the_network_loses_without_a_modality() -> None:
     net = adapted()
     found = modality_importance(net, batches(TEST), accuracy)
@@ -227,6 +335,17 @@ def test_importance_is_what_the_network_loses_without_a_modality() -> None:
     [
         ({}, "nothing to learn from"),
         ({"loss": F.cross_entropy, "epochs": 0}, "at least 1"),
+        ({"loss": F.cross_entropy, "epochs": 1.5}, "whole number"),
+        ({"loss": F.cross_entropy, "epoch": 3}, "unknown setting 'epoch'; did you mean 'epochs'"),
+        ({"loss": F.cross_entropy, "lr": -1.0}, "lr -1.0: must be above 0"),
+        ({"loss": F.cross_entropy, "lr": float("nan")}, "lr nan"),
+        ({"distil": 1.0, "temperature": 0.0}, "temperature 0.0"),
+        ({"distil": -1.0, "loss": F.cross_entropy}, "distil -1.0"),
+        ({"loss": lambda output, target: F.cross_entropy(output, target, reduction="none")}, "with one number"),
+        ({"loss": lambda output, target: 1.0}, "not a float"),
+        ({"loss": lambda output, target: F.cross_entropy(output.detach(), target)}, "does not depend on the adapters"),
+        ({"loss": F.cross_entropy, "budget": 0.1, "choose": "sensitive"}, "did you mean 'sensitivity'"),
+        ({"loss": F.cross_entropy, "budget": "0.1"}, "budget '0.1'"),
         ({"loss": F.cross_entropy, "patterns": ["centre"]}, "unknown modality 'centre'"),
         ({"loss": F.cross_entropy, "budget": 0.0}, "budget"),
         ({"distil": 1.0, "budget": 0.5}, "give one"),

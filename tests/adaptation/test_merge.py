@@ -73,6 +73,38 @@ def test_what_would_be_wrong_is_refused(name: str) -> None:
             net.merge(pattern)
 
 
+class Reading(nn.Module):
+    """A network that reads the weight of one of its layers elsewhere too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.b, self.mix = nn.Embedding(7, 4), nn.Linear(2, 4), nn.Linear(4, 4)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.mix(self.words(a).mean(1) + self.b(b)) @ self.words.weight.T
+
+
+@pytest.mark.parametrize("kind", ["scale-shift", "compositional"])
+def test_a_weight_that_is_read_elsewhere_is_refused_where_the_example_shows_it(kind: str) -> None:
+    example = rows("words")
+    options: dict[str, Any] = {"modalities": ["a", "b"], "kind": kind, "say": None}
+    net = trained(absentia.adapt(Reading().double(), example=example, **options))
+    with pytest.raises(UserError, match="reads weights that adapters change elsewhere too"):
+        net.merge("a")
+    fine = trained(absentia.adapt(Reading().double(), example=example, exclude="words", **options))
+    one, two = answers(fine, example, "a")
+    assert difference(one, two) < 1e-12
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if not ZOO[name].unmergeable])
+def test_a_merge_is_tried_on_the_example_in_any_precision(name: str) -> None:
+    for kind in (torch.float32, torch.bfloat16) if name != "vilt" else (torch.float32,):
+        net = trained(adapted(name), 0.05 if name == "vilt" else 0.3)
+        net.to(kind)
+        for pattern in patterns_of(net)[:2]:
+            net.merge(pattern)
+
+
 def test_a_tied_weight_is_no_matter_where_only_biases_change() -> None:
     net = trained(adapted("tied", kind="bias"))
     one, two = answers(net, rows("tied"), "b")

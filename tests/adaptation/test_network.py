@@ -597,6 +597,16 @@ def test_another_network_answers_rows_of_its_pattern_in_a_mixed_batch() -> None:
         net.merge("a")
     with pytest.raises(UserError, match="did you mean"):
         net.use("aa", other)
+    with pytest.raises(UserError, match="that answers 'a', not a int"):
+        net.use("a", 3)  # type: ignore[arg-type]
+
+
+def test_a_network_that_was_adapted_twice_is_free_again_whoever_detaches_first() -> None:
+    for turn in (1, -1):
+        network = animal("keywords")
+        for net in [adapted("keywords", network) for _ in range(2)][::turn]:
+            net.detach()
+        assert all(p.requires_grad for p in network.parameters())
 
 
 # --- learning

@@ -113,6 +113,37 @@ def test_rows_that_a_network_folds_by_itself_are_not_mistaken_for_columns() -> N
     assert net.plan.folds == {"conv": Fold(0, 1, True), "head": Fold(0, 1, True)}
 
 
+class Sorting(nn.Module):
+    """Rows from the longest to the shortest inside, and as they were in the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, a: Tensor, b: Tensor, lengths: Tensor) -> Tensor:
+        order = lengths.argsort(descending=True, stable=True)
+        inside = self.a(a[order]).tanh()
+        return self.head(inside[order.argsort()] + self.b(b))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "why"),
+    [([6, 5, 4], "at 'a' rows look at"), ([6, 6, 4], "at 'a'"), ([4, 4, 4], "'lengths' is the same")],
+)
+def test_rows_that_are_sorted_inside_are_seen_though_the_example_is_in_order(lengths: list[int], why: str) -> None:
+    example = {"a": torch.randn(3, 3), "b": torch.randn(3, 3), "lengths": torch.tensor(lengths)}
+    net = absentia.adapt(Sorting(), modalities=["a", "b"], example=example, say=None)
+    assert why in net.plan.why_not and not net.gathers
+    with torch.no_grad():
+        for parameter in net.adapters():
+            parameter += torch.randn(parameter.shape)
+    x, y, present = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([[True, False], [True, True]] * 2)
+    with net.present(present):
+        mixed = net(x, y, torch.tensor([1, 3, 2, 4]))
+    alone = net(x[:1], None, torch.tensor([1]))
+    torch.testing.assert_close(mixed[:1], alone)
+
+
 @pytest.mark.parametrize(
     ("example", "words"),
     [

@@ -152,6 +152,8 @@ def test_an_axis_that_an_output_does_not_have_is_an_error(clean_table: None) -> 
         (nn.ConvTranspose2d(4, 6, 1, groups=2), (4, 3, 3), 0, 6),
         (nn.BatchNorm1d(3), (3, 3), 1, 3),
         (nn.BatchNorm1d(3), (3, 3, 3), 1, 3),
+        (nn.SyncBatchNorm(3), (3, 3), 1, 3),
+        (nn.SyncBatchNorm(3), (3, 3, 3, 3), 1, 3),
         (nn.InstanceNorm1d(3), (3, 3), 0, 3),
         (nn.InstanceNorm2d(3), (2, 3, 3, 3), 1, 3),
         (nn.GroupNorm(1, 3), (2, 3, 5, 5), 1, 3),

@@ -15,6 +15,7 @@ from absentia.adapters import adapt_run, subject_from
 from absentia.cli import main
 from absentia.errors import UserError
 from absentia.evaluate.adapters import render_study
+from absentia.evaluate.adapters.view import share_words
 
 FACTORY = """
 from tests.adaptation.halves import *
@@ -102,6 +103,13 @@ def test_the_page_holds_every_row_and_asks_for_nothing_else(report: dict[str, An
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.0041, "0.41"), (0.0999, "10"), (0.29, "29"), (1.0, "100"), (1.2, "120")]
+)
+def test_a_share_is_written_as_people_do(share: float, words: str) -> None:
+    assert share_words(share) == words
+
+
 def test_the_command_writes_report_page_and_adapters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +151,15 @@ def test_a_function_that_takes_an_argument_is_given_the_data(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(FACTORY)
     assert subject_from("mine.py:with_data", "somewhere").metric == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [({"budget": 0.0}, "budget 0.0"), ({"rows": ["scale-shift sparse"]}, "scale-shift sparse: say budget")],
+)
+def test_a_sparse_row_needs_a_budget(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Study(**asked)
 
 
 def test_an_unknown_way_is_named() -> None:

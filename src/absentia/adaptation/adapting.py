@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, get_args
 
+import torch
 from torch import Tensor, nn
 
 from absentia.adaptation.attach import Plan, planned
@@ -68,8 +69,11 @@ def adapt(
     if not isinstance(network, nn.Module) or isinstance(network, Adapted):
         what = "is adapted already; take its .network" if isinstance(network, Adapted) else "is no torch.nn.Module"
         raise UserError(f"the network, of type {type(network).__name__}, {what}")
+    _as_written(network)
     names, prefixes = _names(modalities)
     chosen = kind_named(kind)
+    if head is not None and not chosen.head:
+        raise UserError(f"head {head!r} goes with kind 'head-only', not with {chosen.name!r}; include chooses sites")
     _one_of("unknown", unknown, get_args(Unknown))
     _one_of("mixing", mixing, get_args(Mixing))
     if unknown == "compose" and not isinstance(chosen.form, Affine):
@@ -95,6 +99,21 @@ def adapt(
     for line in _about(net, plan) if say else ():
         say(line)  # type: ignore[misc]
     return net
+
+
+def _as_written(network: nn.Module) -> None:
+    """Raises `UserError` for a network that does not run as Python any more, so that no hook would be heard."""
+    for name, module in network.named_modules():
+        where = f"its {name!r}" if name else "the network"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserError(
+                f"{where} is TorchScript; adapt the network that it was made of, and script what merge gives"
+            )
+        if isinstance(getattr(module, "_orig_mod", None), nn.Module):
+            what = "network._orig_mod" if not name else "what it was compiled from"
+            raise UserError(
+                f"{where} is compiled, which goes around adapters; adapt {what}, and compile what merge gives"
+            )
 
 
 def _names(modalities: Any) -> tuple[list[str], dict[str, list[str]] | None]:

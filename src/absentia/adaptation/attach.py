@@ -11,7 +11,7 @@ from torch import nn
 from absentia.adaptation.calls import Arguments, Signature
 from absentia.adaptation.kinds import Kind
 from absentia.adaptation.liveness import dead_sites
-from absentia.adaptation.probe import Fold, Probed, probed
+from absentia.adaptation.probe import Fold, Probed, probed, three_rows
 from absentia.adaptation.sites import Filter, LeftOut, Site, find_sites, owned
 from absentia.errors import UserError, nearest
 
@@ -27,6 +27,7 @@ class Plan:
     folds: per site where the rows of a call are; None where that is not known of every site.
     why_not: what speaks against running rows of several patterns in one pass; nothing if it is empty.
     axes: per tensor of the network's answer the axis of the rows, as far as it is known.
+    example: arguments of a call of three rows with everything present.
     """
 
     network: nn.Module
@@ -36,6 +37,7 @@ class Plan:
     folds: dict[str, Fold] | None
     why_not: str
     axes: tuple[int, ...] = ()
+    example: Arguments | None = None
 
     def lines(self) -> list[str]:
         """What matched, what did not and why."""
@@ -45,6 +47,8 @@ class Plan:
         what = ", ".join(f"{count} {family}" for family, count in by_family.items())
         how = "in one pass" if not self.why_not else f"pattern by pattern ({self.why_not})"
         out = [f"{len(self.sites)} sites: {what}", f"  belonging to {whose}", f"  mixed patterns run {how}"]
+        if self.example is None:
+            out.append("  not tried out: without an example= sites that change nothing are not found")
         reasons: dict[str, list[str]] = {}
         for one in self.left:
             reasons.setdefault(one.reason, []).append(f"{one.name} ({one.type})")
@@ -91,7 +95,8 @@ def planned(
             raise UserError(f"no site moves the output of the network on the example: {_reasons(dead)}")
     folds, why_not = _folds(sites, seen)
     axes = tuple(fold.axis if fold else 0 for fold in seen.answers) if seen else ()
-    return Plan(network, signature, sites, left, folds, why_not, axes)
+    kept = None if example is None else three_rows(example, signature)
+    return Plan(network, signature, sites, left, folds, why_not, axes, kept)
 
 
 def _reasons(left: Sequence[LeftOut]) -> str:
@@ -158,4 +163,6 @@ def _folds(sites: Sequence[Site], seen: Probed | None) -> tuple[dict[str, Fold] 
     if unknown:
         return None, f"at {unknown[0]!r} rows look at each other, or cannot be told apart"
     why_not = "rows show in each other's answers" if seen.mixes else ""
+    if seen.alike and not why_not:
+        why_not = f"{seen.alike[0]!r} is the same in all rows of the example, and rows may be sorted by it"
     return {site.name: fold for site in sites if (fold := seen.folds[site.name]) is not None}, why_not

@@ -78,6 +78,10 @@ class Bank(nn.Module):
         """Let only these channels learn, bool (S', C)."""
         self.kept[module_key(site.name)] = _Mask(mask.to(next(iter(self.raw(site).values())).device))
 
+    def keep_all(self) -> None:
+        """Let every channel learn."""
+        self.kept.clear()
+
     def sets_of(self, patterns: Tensor, unknown: Unknown) -> Tensor:
         """The set of each pattern, bool (U, M) to long (U,); BASE for the full one. Of a kind that is not composed.
 

@@ -49,6 +49,8 @@ def calibrate_adapters(net: Adapted, loader: Iterable[Any], patterns: Any, rows:
         raise UserError(
             f"calibrate: kind {bank.kind.name!r} has no scale and shift per pattern; take scale-shift or norm"
         )
+    if net.fillers.unmeasured:
+        net.measure(loader)
     given = _complete(net, loader, rows)
     full: dict[str, _Moments] = {}
     net.run_changed(given.arguments, given.presence, partial(_noted, full))
@@ -66,7 +68,7 @@ def calibrate_adapters(net: Adapted, loader: Iterable[Any], patterns: Any, rows:
 def _complete(net: Adapted, loader: Iterable[Any], rows: int) -> Given:
     """The first complete rows, as one batch."""
     parts, count = [], 0
-    for given in given_batches(net, loader):
+    for given in given_batches(net, loader, labelled=False):
         able = given.presence.all(dim=1).nonzero()[:, 0][: rows - count]
         if len(able):
             parts.append(given.rows(able))

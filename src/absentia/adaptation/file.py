@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from absentia.adaptation.bank import Bank
 from absentia.adaptation.presence import parsed
+from absentia.data.schema import pattern_name
 from absentia.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ KEYS: dict[str, Any] = {
     **dict.fromkeys(("kind", "base"), str),
     "base_values": str | None,
 }
+LATER: dict[str, Any] = {"elsewhere": list}  # what files of before do not have
 
 
 def fingerprint(network: nn.Module, *, values: bool) -> str:
@@ -60,6 +62,7 @@ def save_from(net: Adapted, path: str | Path, *, precision: str, values: bool, m
         "precision": precision,
         "sets": net.bank.set_names,
         "base_values": fingerprint(net.network, values=True) if values else None,
+        "elsewhere": [pattern_name(net.names, pattern) for pattern in sorted(net.instead, reverse=True)],
         "metrics": dict(metrics),
     }
     try:
@@ -94,6 +97,12 @@ def load_into(net: Adapted, path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: made for other weights of this network; adapters fit only the weights they were made for"
         )
+    for name in about.get("elsewhere", []):
+        if parsed(name, net.names) not in net.instead:
+            raise UserError(
+                f"{path}: {name!r} was answered by another network, which is not in the file; say "
+                f"use({name!r}, network) first"
+            )
     bank = Bank(kind=net.bank.kind, sites=net.bank.sites, names=net.names, patterns=_patterns(about, net), seed=0)
     fillers = {key.removeprefix(FILLER): t for key, t in tensors.items() if key.startswith(FILLER)}
     _fill_bank(bank, {key: t for key, t in tensors.items() if not key.startswith(FILLER)}, path)
@@ -171,7 +180,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not isinstance(about, dict) or about.get("format") != VERSION:
         found = about.get("format") if isinstance(about, dict) else None
         raise UserError(f"{path}: format {found}, and this version of Absentia reads {VERSION}")
-    for key, kind in KEYS.items():
+    for key, kind in (KEYS | {key: kind for key, kind in LATER.items() if key in about}).items():
         if not isinstance(about.get(key, False), kind):
             raise UserError(f"{path}: what it says of itself is damaged, at {key!r}")
     return about, tensors

@@ -47,6 +47,12 @@ class Fillers(nn.Module):
         """Whether the network is handed None for any modality, so that a call can have one pattern only."""
         return "skip" in self.how.values()
 
+    @property
+    def unmeasured(self) -> bool:
+        """Whether a mean stands in somewhere that nobody has measured yet."""
+        means = [slot for slot, how in self.how.items() if how == "mean"]
+        return any(getattr(self.fixed, module_key(slot), None) is None for slot in means)
+
     def notice(self, slot: Slot, value: Any) -> None:
         """Remember the shape of a first row, so that the modality may be None later."""
         if isinstance(value, Tensor) and value.ndim:  # the first one counts, so that no call depends on those before

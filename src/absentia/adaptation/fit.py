@@ -7,10 +7,12 @@ rows (`distil`, `alike`) is an extension: it needs no labels.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -18,18 +20,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from absentia.adaptation.nested import tensors
-from absentia.adaptation.practice import Given, given_batches, shared_out
-from absentia.adaptation.presence import parsed_all
+from absentia.adaptation.practice import NO_GRADIENT, Given, Loss, given_batches, loss_of, shared_out
+from absentia.adaptation.presence import MOST_ALL, parsed_all
 from absentia.data.schema import pattern_name
-from absentia.errors import UserError
+from absentia.errors import UserError, nearest
+from absentia.layers.subsets import random_subsets
 
 if TYPE_CHECKING:
     from absentia.adaptation.network import Adapted
 
-__all__ = ["Loss", "Settings", "fit_adapters", "losses_by_pattern"]
+__all__ = ["Loss", "Settings", "fit_adapters", "losses_by_pattern", "settings_from"]
 
-Loss = Callable[[Any, Any], Tensor]
-"""The network's output and a batch's target to a mean over rows."""
+DRAWN = 256  # patterns that a composed kind of more than `MOST_ALL` modalities practises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +52,16 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise UserError(f"epochs {self.epochs}: must be at least 1")
+        if not isinstance(self.epochs, Integral) or self.epochs < 1:
+            raise UserError(f"epochs {self.epochs}: must be a whole number, at least 1")
         if self.validations is not None and self.validations < 1:
             raise UserError(f"validations {self.validations}: must be at least 1, or None for one after every epoch")
+        for name in ("lr", "temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} {getattr(self, name)}: must be above 0")
+        for name in ("weight_decay", "warmup", "distil", "alike"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} {getattr(self, name)}: must be at least 0")
         if self.alike and not self.features:
             raise UserError("alike: say features=, the name of the module whose outputs shall be alike")
         if self.distance not in ("kl", "mse"):
@@ -63,6 +71,15 @@ class Settings:
         """Whether validation rows are scored after this epoch, from 0; always after the last."""
         wanted = min(self.validations or self.epochs, self.epochs)
         return (epoch + 1) * wanted // self.epochs > epoch * wanted // self.epochs
+
+
+def settings_from(given: Mapping[str, Any]) -> Settings:
+    """The settings of these names; raises `UserError` for a name that is none."""
+    known = [field.name for field in fields(Settings)]
+    for name in given:
+        if name not in known:
+            raise UserError(f"fit: unknown setting {name!r}; {nearest(name, known)}")
+    return Settings(**given)
 
 
 def fit_adapters(
@@ -79,52 +96,92 @@ def fit_adapters(
     """
     if loss is None and not settings.distil and not settings.alike:
         raise UserError("fit: nothing to learn from; give a loss, or distil= to learn from the network's own answers")
-    patterns = _practised(net, settings.patterns)
+    patterns = _practised(net, settings)
     net.measure(loader)
+    best = None if validation is None else _Best(net)
     net.train()
+    try:
+        return _trained(net, loader, loss, settings, validation, patterns, best, watch)
+    finally:
+        if best is not None:
+            best.restore()
+        net.eval()
+
+
+def _trained(
+    net: Adapted,
+    loader: Iterable[Any],
+    loss: Loss | None,
+    settings: Settings,
+    validation: Iterable[Any] | None,
+    patterns: Tensor,
+    best: _Best | None,
+    watch: Callable[[dict[str, Any]], Any] | None,
+) -> list[dict[str, Any]]:
+    """All epochs; `best` sees the losses of validation rows."""
     parameters = [p for p in net.adapters() if p.numel()]
+    if not parameters:
+        raise UserError("fit: there is nothing to learn for these patterns, as no site has adapters for them")
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     draw = torch.Generator().manual_seed(settings.seed)
-    steps = settings.epochs * sum(1 for _ in given_batches(net, loader))
-    best = None if validation is None else _Best(net)
+    steps = settings.epochs * sum(1 for _ in given_batches(net, loader, labelled=loss is not None))
+    rates = (settings.lr * _rate(step, steps, settings.warmup) for step in itertools.count())
     history: list[dict[str, Any]] = []
-    step = 0
     for epoch in range(settings.epochs):
         if best is not None and not history:
             best.see(losses_by_pattern(net, validation or (), loss, settings, patterns))
-        total, count = 0.0, 0
-        for given in given_batches(net, loader):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.lr * _rate(step, steps, settings.warmup)
-            rows, shown = shared_out(given, patterns, draw)
-            step += 1
-            if not len(shown):
-                continue
-            value = objective(net, rows, shown, loss, settings)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total, count = total + float(value.detach()) * len(shown), count + len(shown)
-        if not count:
-            raise UserError("no training row can show any of the patterns that were asked for")
-        line: dict[str, Any] = {"epoch": epoch + 1, "loss": total / count}
+        found = _epoch(net, loader, loss, settings, patterns, optimizer, rates, draw)
+        line: dict[str, Any] = {"epoch": epoch + 1, "loss": found}
         if best is not None and settings.validates(epoch):
             line["validation"] = losses_by_pattern(net, validation or (), loss, settings, patterns)
             best.see(line["validation"])
         history.append(line)
         if watch is not None:
             watch(line)
-    if best is not None:
-        best.restore()
-    net.eval()
     return history
+
+
+def _epoch(
+    net: Adapted,
+    loader: Iterable[Any],
+    loss: Loss | None,
+    settings: Settings,
+    patterns: Tensor,
+    optimizer: torch.optim.Optimizer,
+    rates: Iterator[float],
+    draw: torch.Generator,
+) -> float:
+    """One pass over the rows; returns the mean loss. Raises `UserError` where nothing is learned, or nonsense."""
+    total, count, taught = 0.0, 0, False
+    for given in given_batches(net, loader, labelled=loss is not None):
+        rate = next(rates)
+        rows, shown = shared_out(given, patterns, draw)
+        if not len(shown):
+            continue
+        value = objective(net, rows, shown, loss, settings)
+        now = float(value.detach())
+        if not math.isfinite(now):
+            raise UserError(f"fit: the loss of a batch is {now}; look at it, or take a lower lr than {settings.lr:g}")
+        total, count = total + now * len(shown), count + len(shown)
+        if value.requires_grad:  # else no pattern of this batch has adapters
+            taught = True
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    if not count:
+        raise UserError("no training row can show any of the patterns that were asked for")
+    if not taught:
+        raise UserError(f"fit: {NO_GRADIENT}")
+    return total / count
 
 
 def objective(net: Adapted, given: Given, shown: Tensor, loss: Loss | None, settings: Settings) -> Tensor:
     """The loss of rows that show some of what they have, bool (n, M)."""
     with _heard(net, settings.features if settings.alike else None) as heard:
         output = net.answer(given.arguments, shown)
-    terms = [] if loss is None else [loss(output, given.target)]
+    terms = [] if loss is None else [loss_of(loss, output, given.target)]
     if not settings.distil and not settings.alike:
         return terms[0]
     with torch.no_grad(), _heard(net, settings.features if settings.alike else None, base=True) as taught:
@@ -152,26 +209,39 @@ def distance(output: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
 def losses_by_pattern(
     net: Adapted, loader: Iterable[Any], loss: Loss | None, settings: Settings, patterns: Tensor
 ) -> dict[str, float]:
-    """The mean loss per pattern, of the rows that can show it."""
+    """The mean loss per pattern, of the rows that can show it: nan if none can, infinite if it is not finite."""
     names = [pattern_name(net.names, row) for row in patterns.tolist()]
     totals, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
-    for given in given_batches(net, loader):
+    for given in given_batches(net, loader, labelled=loss is not None):
         for name, pattern in zip(names, patterns.to(given.presence.device), strict=True):
             able = (given.presence | ~pattern).all(dim=1).nonzero()[:, 0]
             if len(able):
                 value = objective(net, given.rows(able), pattern.expand(len(able), -1), loss, settings)
                 totals[name], counts[name] = totals[name] + float(value) * len(able), counts[name] + len(able)
-    return {name: totals[name] / counts[name] if counts[name] else math.nan for name in names}
+    means = {name: totals[name] / counts[name] if counts[name] else 0.0 for name in names}
+    return {n: (mean if math.isfinite(mean) else math.inf) if counts[n] else math.nan for n, mean in means.items()}
 
 
-def _practised(net: Adapted, asked: str | Sequence[Any]) -> Tensor:
+def _practised(net: Adapted, settings: Settings) -> Tensor:
     """bool (P, M): the patterns to practise; those of the bank unless some are asked for."""
-    own = asked == "all" and not net.bank.kind.composed
+    asked, everything = settings.patterns, settings.patterns == "all"
+    if everything and net.bank.kind.composed and len(net.names) > MOST_ALL:
+        return _drawn(len(net.names), settings.seed)
+    own = everything and not net.bank.kind.composed
     patterns = net.bank.sets if own else parsed_all(asked, net.names)
     if not len(patterns):
         raise UserError("fit: no pattern to practise")
     if not net.bank.kind.composed:
         net.bank.sets_of(patterns, "error")
+    return patterns
+
+
+def _drawn(modalities: int, seed: int) -> Tensor:
+    """bool (P, M): those that have or lack a single modality, and others of any size at random."""
+    one = torch.eye(modalities, dtype=torch.bool)
+    whole = torch.ones(max(0, DRAWN - 2 * modalities), modalities, dtype=torch.bool)
+    found = torch.cat([one, ~one, random_subsets(whole, 0.0, torch.Generator().manual_seed(seed))])
+    patterns: Tensor = torch.unique(found[~found.all(dim=1)], dim=0)
     return patterns
 
 

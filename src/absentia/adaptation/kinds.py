@@ -61,6 +61,8 @@ def kind_named(kind: str | Kind) -> Kind:
     """The kind called so ("low-rank:8" has rank 8), or what was given; raises `UserError` with the nearest one."""
     if isinstance(kind, Kind):
         return kind
+    if not isinstance(kind, str):
+        raise UserError(f"kind {kind!r}: expected a name ({', '.join(KINDS)}) or a Kind")
     name, _, rank = kind.partition(":")
     if name == "low-rank" and rank.isdigit() and int(rank):
         return Kind(kind, LowRank(rank=int(rank)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,9 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from absentia.adaptation.forms import Values
 from absentia.adaptation.hooks import copied
+from absentia.adaptation.nested import mapped, tensors
 from absentia.adaptation.presence import parsed
+from absentia.adaptation.probe import ROWS, SEED, in_eval
 from absentia.adaptation.sites import Site
 from absentia.errors import UserError
 
@@ -26,8 +28,8 @@ def merged(net: Adapted, pattern: str | Collection[str]) -> nn.Module:
     """A copy of the network, in eval mode, that answers rows of this pattern as the adapted one does.
 
     Absent modalities still have to be filled in as before. Biases and affine parameters are added where there were
-    none. Raises `UserError` where that would be wrong: tied, computed or quantised weights, or modules whose weights
-    are not known.
+    none. Raises `UserError` where that would be wrong: tied, computed or quantised weights, modules whose weights are
+    not known, and, tried on the example that `adapt` was given, whatever else makes the answers differ.
     """
     shown = torch.tensor([parsed(pattern, net.names)])
     if tuple(shown[0].tolist()) in net.instead:
@@ -43,9 +45,46 @@ def merged(net: Adapted, pattern: str | Collection[str]) -> nn.Module:
                 weights = net.bank.form.folded(site, _first(values))
                 _check(site, used, weights)
                 _write(plain.get_submodule(_module_name(site)), weights)
+    plain.eval()
+    _try(net, plain, shown)
     for name in learned:
         plain.get_parameter(name).requires_grad_(True)
-    return plain.eval()
+    return plain
+
+
+def _try(net: Adapted, plain: nn.Module, shown: Tensor) -> None:
+    """Raises `UserError` if the merged network answers the example otherwise than the adapted one."""
+    if net.plan.example is None or net.fillers.unmeasured:
+        return
+    like = next((p for p in net.network.parameters() if p.is_floating_point()), torch.empty(0))
+    example = {name: mapped(value, lambda t: _as(t, like)) for name, value in net.plan.example.items()}
+    presence = shown.to(like.device).expand(ROWS, -1)
+    with in_eval(net.network):
+        expected = _numbers(lambda: net.answer(example, presence))
+        found = _numbers(lambda: net.plan.signature.call(plain, net.filled(example, presence)))
+    if not all(map(_near, expected, found)):
+        raise UserError(
+            "the merged network answers the example otherwise than the adapted one: the network reads weights that "
+            "adapters change elsewhere too, such as x @ self.embedding.weight.T; exclude that module"
+        )
+
+
+def _numbers(run: Callable[[], Any]) -> list[Tensor]:
+    """The tensors of numbers of an answer, with the same random numbers each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return [t.nan_to_num() for t in tensors(run()) if t.is_floating_point()]
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    """Whether they differ by no more than rounding does, which grows from layer to layer."""
+    if one.shape != other.shape or not one.numel():
+        return one.shape == other.shape
+    return bool((one - other).abs().max() <= torch.finfo(one.dtype).eps ** 0.4 * one.abs().max())
+
+
+def _as(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(like.device, like.dtype if value.is_floating_point() else value.dtype)
 
 
 def _first(values: Values) -> dict[str, Tensor]:

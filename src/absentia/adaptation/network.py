@@ -25,7 +25,7 @@ from absentia.adaptation.calls import Arguments, Slot
 from absentia.adaptation.export import export_onnx
 from absentia.adaptation.file import load_into, save_from
 from absentia.adaptation.fill import Fillers
-from absentia.adaptation.fit import Loss, Settings, fit_adapters
+from absentia.adaptation.fit import Loss, fit_adapters, settings_from
 from absentia.adaptation.forms import RowsOf
 from absentia.adaptation.hooks import Attached, share_again
 from absentia.adaptation.merge import merged
@@ -33,7 +33,7 @@ from absentia.adaptation.nested import joined, mapped
 from absentia.adaptation.practice import given_batches
 from absentia.adaptation.presence import Rows, parsed, presence_from, rows_of
 from absentia.adaptation.selection import Selection, chosen, in_backward
-from absentia.adaptation.sensitivity import Chosen, channel_scores, keep_best_channels
+from absentia.adaptation.sensitivity import Chosen, restrict
 from absentia.adaptation.sites import Site
 from absentia.errors import UserError
 
@@ -127,7 +127,12 @@ class Adapted(nn.Module):
             return self.plan.signature.call(self.twin, self.filled(arguments, presence))
 
     def use(self, pattern: str | Collection[str], network: nn.Module) -> None:
-        """Let another network answer rows of one pattern: a PEFT model of a copy, one that was trained for it alone."""
+        """Let another network answer rows of one pattern: a PEFT model of a copy, one that was trained for it alone.
+
+        `save` leaves it out; `load` asks for it.
+        """
+        if not isinstance(network, nn.Module):
+            raise UserError(f"use: expected a torch.nn.Module that answers {pattern!r}, not a {type(network).__name__}")
         self.instead[parsed(pattern, self.names)] = network
 
     @property
@@ -163,7 +168,7 @@ class Adapted(nn.Module):
         *,
         loss: Loss | None = None,
         validation: Iterable[Any] | None = None,
-        budget: float = 1.0,
+        budget: float | None = None,
         choose: Chosen = "sensitivity",
         watch: Callable[[dict[str, Any]], Any] | None = None,
         **settings: Any,
@@ -171,28 +176,28 @@ class Adapted(nn.Module):
         """Learn the adapters and return the losses of every epoch.
 
         loader: read once per epoch; gives (inputs, target) or (inputs, target, present). inputs are a mapping of the
-            network's arguments or a tuple of them, None is absent.
+            network's arguments or a tuple of them, None is absent; without a loss a mapping alone will do.
         loss: the network's output and the target to a mean over rows; None learns from the network itself (distil).
         validation: another such loader; every pattern then keeps the values of its own best epoch.
-        budget: share of the channels that learn, chosen by `choose`: sensitivity, or random and lowest as controls.
+        budget: share of the channels that learn, chosen by `choose`: sensitivity, or random and lowest as controls;
+            None leaves it at what it was, all of them at first.
         watch: hears the losses after each epoch.
         settings: patterns ("all" or a list), epochs (20; in each a row shows one pattern), lr (3e-3), weight_decay (0),
             warmup (0.1 of the steps), validations (how often validation rows are scored, spread evenly; None is after
             every epoch, which takes long where there are many patterns), distil (weight of the distance to the
             network's answer to complete rows), temperature (2), distance (kl or mse), alike with features (weight of,
             and module for, 1 - cosine between its outputs), seed.
-        Raises `UserError` for a loader that gives something else, or nothing.
+        Raises `UserError` for a loader that gives something else, or nothing, and for a loss that is not finite.
         """
-        chosen = Settings(**settings)
-        if budget != 1.0:
-            if loss is None:
-                raise UserError("budget: the channels are chosen by the gradients of a loss; give one")
-            keep_best_channels(self, channel_scores(self, loader, loss), budget, choose, chosen.seed)
+        chosen = settings_from(settings)
+        if budget is not None:
+            restrict(self, loader, loss, budget, choose, chosen.seed)
         return fit_adapters(self, loader, loss, chosen, validation, watch)
 
     def calibrate(self, loader: Iterable[Any], *, patterns: Any = "all", rows: int = 512) -> None:
         """Set scales and shifts from complete rows alone, without labels or training: see `calibrate.py`.
 
+        loader: as of `fit`; a mapping of the network's arguments alone will do.
         rows: so many, in one pass. With kind norm and exclude it re-estimates the statistics of batch norms alone.
         """
         calibrate_adapters(self, loader, patterns, rows)
@@ -201,7 +206,7 @@ class Adapted(nn.Module):
     def measure(self, loader: Iterable[Any]) -> None:
         """Take the means of rows that are there, for fillers that are means, and note the shapes of all."""
         sums: dict[Slot, tuple[Tensor, int]] = {}
-        for given in given_batches(self, loader):
+        for given in given_batches(self, loader, labelled=False):
             for m, name in enumerate(self.names):
                 for slot in self.plan.signature.slots[name]:
                     value = slot.read(given.arguments)
@@ -242,7 +247,6 @@ class Adapted(nn.Module):
 
     def detach(self) -> nn.Module:
         """The network as it was given, bit by bit; it learns and drops as before."""
-        self.network.requires_grad_(False)
         for parameter in self._learned:
             parameter.requires_grad_(True)
         for module, mode in self._modes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,15 @@ from absentia.errors import UserError
 if TYPE_CHECKING:
     from absentia.adaptation.network import Adapted
 
-__all__ = ["Given", "given_batches", "shared_out"]
+__all__ = ["NO_GRADIENT", "Given", "Loss", "given_batches", "loss_of", "shared_out"]
+
+NO_GRADIENT = (
+    "the loss does not depend on the adapters: none belong to these patterns, or something between the network and the "
+    "loss stops gradients (detach, no_grad, argmax)"
+)
+
+Loss = Callable[[Any, Any], Tensor]
+"""The network's output and a batch's target to a mean over rows."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +46,17 @@ class Given:
         return Given(arguments, mapped(self.target, taken), self.presence[mine])
 
 
-def given_batches(net: Adapted, loader: Iterable[Any], device: torch.device | None = None) -> Iterator[Given]:
-    """The batches of a loader: (inputs, target) or (inputs, target, present).
+def given_batches(net: Adapted, loader: Iterable[Any], *, labelled: bool = True) -> Iterator[Given]:
+    """The batches of a loader: (inputs, target) or (inputs, target, present), or, unless `labelled`, a mapping alone.
 
     inputs: a mapping of the network's arguments, or a tuple of them in order; None is absent.
     present: as `Adapted.present` takes it. Raises `UserError` for anything else, and where there is no batch at all.
     """
-    device = device or next((p.device for p in net.network.parameters()), torch.device("cpu"))
+    device = next((p.device for p in net.network.parameters()), torch.device("cpu"))
     count = 0
     for number, batch in enumerate(loader):
+        if isinstance(batch, Mapping) and not labelled:
+            batch = (batch, None)
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             raise UserError(
                 f"batch {number}: expected (inputs, target) or (inputs, target, present), not {_what(batch)}"
@@ -77,6 +87,15 @@ def shared_out(given: Given, patterns: Tensor, draw: torch.Generator) -> tuple[G
     shown = patterns[order[torch.randperm(size, generator=draw)]].to(given.presence.device)
     able = (given.presence | ~shown).all(dim=1).nonzero()[:, 0]
     return given.rows(able), shown[able]
+
+
+def loss_of(loss: Loss, output: Any, target: Any) -> Tensor:
+    """The loss; raises `UserError` if it is no single number."""
+    value = loss(output, target)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        what = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise UserError(f"loss: expected a tensor with one number, the mean over rows, not {what}")
+    return value.reshape(())
 
 
 def _tuple(inputs: Any) -> tuple[Any, ...]:

@@ -57,6 +57,8 @@ def parsed_all(patterns: str | Sequence[Any], names: Sequence[str]) -> Tensor:
 
     Raises `UserError` for "all" of more than 8 modalities.
     """
+    if not isinstance(patterns, Collection):
+        raise UserError(f"patterns {patterns!r}: expected 'all', or a list such as [{names[0]!r}]")
     if not isinstance(patterns, str):
         rows = list(dict.fromkeys(parsed(p, names) for p in patterns))
         return torch.tensor([row for row in rows if not all(row)], dtype=torch.bool).view(-1, len(names))

@@ -20,10 +20,11 @@ from absentia.adaptation.nested import tensors
 from absentia.adaptation.sites import Site
 from absentia.errors import UserError
 
-__all__ = ["Fold", "Probed", "in_eval", "probed"]
+__all__ = ["Fold", "Probed", "in_eval", "probed", "three_rows"]
 
 ROWS = 3  # of the example; enough to tell rows apart, and odd enough not to look like two windows
 SEED = 2310
+ORDERS = ((0, 1, 2), (2, 0, 1))  # of the example's rows; a network that sorts its rows does not follow both
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Probed:
     folds: per site where its rows are; None where that cannot be said, as where rows are mixed.
     mixes: whether rows look at each other somewhere, so that they show in each other's answers.
     answers: per tensor of the network's answer where its rows are.
+    alike: arguments with a whole number for each row, such as lengths, that is the same in all rows of the example:
+        whether the network sorts rows by it could not be seen.
     """
 
     order: list[str]
@@ -59,6 +62,7 @@ class Probed:
     folds: dict[str, Fold | None]
     mixes: bool
     answers: list[Fold | None]
+    alike: list[str]
 
 
 def probed(network: nn.Module, signature: Signature, sites: Sequence[Site], example: Arguments) -> Probed:
@@ -66,25 +70,47 @@ def probed(network: nn.Module, signature: Signature, sites: Sequence[Site], exam
 
     example: bound arguments with every modality present.
     """
-    example = _three_rows(example, signature)
+    first, turned = (three_rows(example, signature, order) for order in ORDERS)
     with in_eval(network), torch.no_grad():
-        base, order, answer = _outputs(network, signature, sites, example)
+        base, order, _ = _outputs(network, signature, sites, first)
         depends: dict[str, set[str]] = {site.name: set() for site in sites}
-        changed: dict[str, list[Tensor]] = {site.name: [] for site in sites}
-        answered: list[list[Tensor]] = [[] for _ in answer]
         for name in signature.names:
-            seen, _, _ = _outputs(network, signature, sites, _changed(example, signature, [name], range(ROWS)))
+            seen, _, _ = _outputs(network, signature, sites, _changed(first, signature, [name], range(ROWS)))
             for site in sites:
                 if _differ(base[site.name], seen[site.name]):
                     depends[site.name].add(name)
-        for row in range(ROWS):
-            seen, _, out = _outputs(network, signature, sites, _changed(example, signature, signature.names, [row]))
-            for site in sites:
-                changed[site.name].append(_where(site, base[site.name], seen[site.name]))
-            for places, one, other in zip(answered, answer, out, strict=False):
-                places.append(_moved(one, other) if one.shape == other.shape else torch.ones(1, dtype=torch.bool))
-    folds = {site.name: _fold(changed[site.name]) for site in sites}
-    return Probed(order, depends, folds, any(map(_mixed, answered)), list(map(_fold, answered)))
+        changed, answered = _by_row(network, signature, sites, first)
+        again, _ = _by_row(network, signature, sites, turned)
+    folds = {site.name: _fold(changed[site.name], again[site.name]) for site in sites}
+    return Probed(
+        order, depends, folds, any(map(_mixed, answered)), list(map(_fold, answered)), _alike(first, signature)
+    )
+
+
+def _alike(example: Arguments, signature: Signature) -> list[str]:
+    known = {slot.argument for slots in signature.slots.values() for slot in slots}
+    return [
+        name
+        for name, value in example.items()
+        if name not in known and isinstance(value, Tensor) and value.shape == (ROWS,) and not value.is_floating_point()
+        if bool((value == value[0]).all())
+    ]
+
+
+def _by_row(
+    network: nn.Module, signature: Signature, sites: Sequence[Site], example: Arguments
+) -> tuple[dict[str, list[Tensor]], list[list[Tensor]]]:
+    """For each row of the example in turn the places, of every site and of every answer, that change with it."""
+    base, _, answer = _outputs(network, signature, sites, example)
+    changed: dict[str, list[Tensor]] = {site.name: [] for site in sites}
+    answered: list[list[Tensor]] = [[] for _ in answer]
+    for row in range(ROWS):
+        seen, _, out = _outputs(network, signature, sites, _changed(example, signature, signature.names, [row]))
+        for site in sites:
+            changed[site.name].append(_where(site, base[site.name], seen[site.name]))
+        for places, one, other in zip(answered, answer, out, strict=False):
+            places.append(_moved(one, other) if one.shape == other.shape else torch.ones(1, dtype=torch.bool))
+    return changed, answered
 
 
 @contextmanager
@@ -162,9 +188,12 @@ def _mixed(changed: Sequence[Tensor]) -> bool:
     return bool(changed) and changed[0].ndim > 0 and any(bool(c.any()) for c in changed) and not _fits(changed)
 
 
-def _fold(changed: Sequence[Tensor]) -> Fold | None:
-    """Where rows are, given which places each row changed; None unless exactly one way explains it."""
-    fits = _fits(changed) if all(bool(c.any()) for c in changed) else []
+def _fold(changed: Sequence[Tensor], *again: Sequence[Tensor]) -> Fold | None:
+    """Where rows are, given which places each row changed, each time; None unless exactly one way explains it."""
+    times = (changed, *again)
+    if not all(bool(c.any()) for several in times for c in several):
+        return None
+    fits = [fold for fold in _fits(changed) if all(fold in _fits(other) for other in again)]
     return fits[0] if len(fits) == 1 else None
 
 
@@ -187,13 +216,13 @@ def _fits(changed: Sequence[Tensor]) -> list[Fold]:
     return fits
 
 
-def _three_rows(example: Arguments, signature: Signature) -> Arguments:
-    """The first rows of an example, repeated where there are too few."""
+def three_rows(example: Arguments, signature: Signature, order: Sequence[int] = ORDERS[0]) -> Arguments:
+    """The first rows of an example in an order, repeated where there are too few."""
     sizes = {len(v) for name in signature.names for slot in signature.slots[name] for v in tensors(slot.read(example))}
     if len(sizes) != 1 or 0 in sizes:
         raise UserError(f"example: the modalities have {sorted(sizes)} rows; give some rows of the same number for all")
     size = sizes.pop()
-    take = torch.arange(ROWS) % size
+    take = torch.tensor(order) % size
     return {name: _taken(value, size, take) for name, value in example.items()}
 
 

@@ -8,46 +8,89 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from absentia.adaptation.forms import Affine
-from absentia.adaptation.practice import given_batches
-from absentia.errors import UserError
+from absentia.adaptation.practice import NO_GRADIENT, given_batches, loss_of
+from absentia.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from absentia.adaptation.fit import Loss
     from absentia.adaptation.network import Adapted
+    from absentia.adaptation.practice import Loss
 
-__all__ = ["Chosen", "channel_scores", "keep_best_channels", "modality_importance"]
+__all__ = [
+    "Chosen",
+    "channel_scores",
+    "keep_best_channels",
+    "modality_importance",
+    "restrict",
+    "sensitive_sites",
+]
 
 Chosen = Literal["sensitivity", "random", "lowest"]
 
 
+def restrict(net: Adapted, loader: Iterable[Any], loss: Loss | None, budget: float, by: Chosen, seed: int) -> None:
+    """Let a share of the channels learn, all of them if `budget` is 1; what was chosen before is forgotten.
+
+    Raises `UserError` for another budget or choice, and where there is no loss to choose by.
+    """
+    if not isinstance(budget, int | float) or not 0 < budget <= 1:
+        raise UserError(f"budget {budget!r}: a share of the channels, above 0 and at most 1")
+    if by not in get_args(Chosen):
+        raise UserError(f"choose {by!r}: {nearest(str(by), get_args(Chosen))}")
+    if budget == 1:
+        net.bank.keep_all()
+        return
+    if loss is None:
+        raise UserError("budget: the channels are chosen by the gradients of a loss; give one")
+    keep_best_channels(net, channel_scores(net, loader, loss), budget, by, seed)
+
+
 def channel_scores(net: Adapted, loader: Iterable[Any], loss: Loss) -> dict[str, Tensor]:
-    """Per site the score of every channel of every set that has it, (S', C)."""
+    """Per site the score of every channel of every set that has it, (S', C).
+
+    Raises `UserError` for a kind without channels, and where no row can show a pattern that has adapters.
+    """
     if not isinstance(net.bank.form, Affine) or net.bank.kind.composed:
         raise UserError(f"kind {net.bank.kind.name!r}: only scales and shifts per pattern have channels to choose from")
-    totals = {site.name: torch.zeros(0) for site in net.bank.sites}
+    totals = {site.name: torch.zeros_like(next(iter(net.bank.raw(site).values()))) for site in net.bank.sites}
+    shown = False
+    if net.fillers.unmeasured:
+        net.measure(loader)
     with _untrained(net):
         for given in given_batches(net, loader):
-            for pattern in net.bank.sets.to(given.presence.device):
+            for number, pattern in enumerate(net.bank.sets.to(given.presence.device)):
                 able = (given.presence | ~pattern).all(dim=1).nonzero()[:, 0]
-                if not len(able):
+                if not len(able) or not net.bank.count(number):
                     continue
-                part = given.rows(able)
+                part, shown = given.rows(able), True
                 net.zero_grad(set_to_none=True)
-                loss(net.answer(part.arguments, pattern.expand(len(able), -1)), part.target).backward()  # type: ignore[no-untyped-call]
+                value = loss_of(loss, net.answer(part.arguments, pattern.expand(len(able), -1)), part.target)
+                if not value.requires_grad:
+                    raise UserError(NO_GRADIENT)
+                value.backward()  # type: ignore[no-untyped-call]
                 for site in net.bank.sites:
-                    total = torch.stack([_square(value) for value in net.bank.raw(site).values()]).sum(dim=0)
-                    before = totals[site.name]
-                    totals[site.name] = total if not before.numel() else before + total
+                    totals[site.name] += torch.stack([_square(value) for value in net.bank.raw(site).values()]).sum(0)
     net.zero_grad(set_to_none=True)
-    if not all(total.numel() for total in totals.values()):
-        raise UserError("no row of the loader can show any pattern")
+    if not shown:
+        raise UserError("no row of the loader can show any pattern that has adapters")
     return totals
+
+
+def sensitive_sites(net: Adapted, loader: Iterable[Any], loss: Loss) -> dict[str, dict[str, float]]:
+    """Per pattern the share of every site in the scores of all channels, the site that suffers most first."""
+    scores = channel_scores(net, loader, loss)
+    out = {}
+    for number, name in enumerate(net.bank.set_names):
+        rows = {site.name: int(net.bank.rows[site.name][number]) for site in net.bank.sites}
+        found = {site: float(scores[site][row].sum()) for site, row in rows.items() if row >= 0}
+        total = sum(found.values()) or 1.0
+        out[name] = {site: found[site] / total for site in sorted(found, key=lambda s: -found[s])}
+    return out
 
 
 def keep_best_channels(
@@ -55,15 +98,15 @@ def keep_best_channels(
 ) -> None:
     """Let only a share of each set's channels learn, over all sites together: those with the highest scores.
 
-    by: "random" and "lowest" are controls.  budget: from 0 to 1. Raises `UserError` for another budget.
+    by: "random" and "lowest" are controls.  budget: from 0 to 1.
     """
-    if not 0 < budget <= 1:
-        raise UserError(f"budget {budget}: a share of the channels, above 0 and at most 1")
     bank = net.bank
     masks = {site.name: torch.zeros_like(scores[site.name], dtype=torch.bool) for site in bank.sites}
     draw = torch.Generator().manual_seed(seed)
     for number in range(len(bank.sets)):
         mine = [(site.name, row) for site in bank.sites if (row := int(bank.rows[site.name][number])) >= 0]
+        if not mine:
+            continue
         flat = torch.cat([scores[name][row] for name, row in mine]).cpu()
         ranked = torch.rand(len(flat), generator=draw) if by == "random" else -flat if by == "lowest" else flat
         keep = torch.zeros(len(flat), dtype=torch.bool)
@@ -102,14 +145,16 @@ def modality_importance(
 
 @contextmanager
 def _untrained(net: Adapted) -> Iterator[None]:
-    """Within, nothing is changed anywhere."""
-    kept = [p.detach().clone() for p in net.bank.parameters()]
+    """Within, nothing is changed anywhere, and every channel could be."""
+    kept, masks = [p.detach().clone() for p in net.bank.parameters()], dict(net.bank.kept.items())
+    net.bank.keep_all()
     with torch.no_grad():
         for parameter in net.bank.parameters():
             parameter.zero_()
     try:
         yield
     finally:
+        net.bank.kept.update(masks)
         with torch.no_grad():
             for parameter, value in zip(net.bank.parameters(), kept, strict=True):
                 parameter.copy_(value)

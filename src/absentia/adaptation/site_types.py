@@ -205,6 +205,7 @@ SITE_TYPES: dict[type[nn.Module], SiteType] = {
     nn.MultiheadAttention: SiteType(family="attention", weights=_attention),
     nn.RNNBase: SiteType(family="recurrent", weights=_recurrent),
 }
+SITE_TYPES[nn.SyncBatchNorm] = SiteType(family="norm", weights=_norm(lambda m: m.num_features), axis=lambda m, ndim: 1)
 for _dims, _conv, _transpose, _batch, _instance in (
     (1, nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d),
     (2, nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d),

@@ -23,10 +23,12 @@ from absentia.adaptation.presence import parsed_all
 from absentia.adaptation.scores import PatternScore, Score, score_patterns
 from absentia.adaptation.sensitivity import modality_importance
 from absentia.adaptation.whole import dedicated, fine_tuned
+from absentia.errors import UserError
 
 __all__ = ["ROWS", "WHOLE", "Study", "Subject", "run_study"]
 
 WHOLE = ("fine-tuned", "dedicated")
+SPARSE = "scale-shift sparse"
 ROWS = ("base", "head-only", "bias", "shift", "norm", "scale", "scale-shift", "low-rank", "compositional", "calibrated")
 
 
@@ -37,6 +39,7 @@ class Subject:
     network: trained, with everything present.  modalities, inputs, filler: as `adapt` takes them.
     train, validation, test: loaders of (inputs, target), read many times, so lists or DataLoaders, no generators.
     loss, score: output and target to a mean over rows; a score is better when it is higher.
+    options: more for `adapt`, such as what to exclude, or the head of the row head-only.
     fresh: makes an untrained network of the same architecture, for dedicated ones.
     """
 
@@ -77,8 +80,12 @@ class Study:
 
     def __post_init__(self) -> None:
         for row in self.rows:
-            if row not in (*ROWS, *WHOLE, "scale-shift sparse"):
+            if row not in (*ROWS, *WHOLE, SPARSE):
                 kind_named(row)
+        if self.budget is None and SPARSE in self.rows:
+            raise UserError(f"{SPARSE}: say budget, the share of the channels that learn")
+        if self.budget is not None and not 0 < self.budget <= 1:
+            raise UserError(f"budget {self.budget}: a share of the channels, above 0 and at most 1")
 
 
 def run_study(
@@ -114,8 +121,8 @@ def run_study(
 
 def _wanted(subject: Subject, study: Study) -> list[str]:
     rows = [r for r in study.rows if r != "dedicated" or subject.fresh is not None]
-    if study.budget is not None and "scale-shift sparse" not in rows:
-        rows.append("scale-shift sparse")
+    if study.budget is not None and SPARSE not in rows:
+        rows.append(SPARSE)
     return rows
 
 
@@ -125,7 +132,7 @@ def _row(
     """One way of adapting, scored for each pattern."""
     torch.manual_seed(study.seed)
     names = [_names(subject, row) for row in patterns.tolist()]
-    kind = {"calibrated": "scale-shift", "scale-shift sparse": "scale-shift"}.get(name, name)
+    kind = {"calibrated": "scale-shift", SPARSE: "scale-shift"}.get(name, name)
     plain = name in ("base", *WHOLE)
     net = _adapted(subject, "scale-shift" if plain else kind, [] if plain else names, seed=study.seed)
     learned, size = 0, 0
@@ -137,7 +144,7 @@ def _row(
     elif name == "calibrated":
         net.calibrate(subject.train)
     elif not plain:
-        budget = study.budget if name == "scale-shift sparse" and study.budget else 1.0
+        budget = study.budget if name == SPARSE else None
         net.fit(
             subject.train,
             loss=subject.loss,
@@ -185,6 +192,7 @@ def _size(net: Adapted, folder: Path | None, name: str) -> int:
 
 
 def _adapted(subject: Subject, kind: str, patterns: Sequence[Any], *, seed: int = 0, say: Any = None) -> Adapted:
+    options = {name: value for name, value in subject.options.items() if name != "head" or kind_named(kind).head}
     return adapt(
         subject.network,
         modalities=subject.modalities,
@@ -195,7 +203,7 @@ def _adapted(subject: Subject, kind: str, patterns: Sequence[Any], *, seed: int 
         example=subject.example if subject.example is not None else next(iter(subject.train))[0],
         seed=seed,
         say=say,
-        **subject.options,
+        **options,
     )
 
 

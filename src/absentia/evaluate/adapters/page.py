@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from absentia.evaluate.adapters.view import StudyView, bytes_words
+from absentia.evaluate.adapters.view import StudyView, bytes_words, share_words
 from absentia.evaluate.page import filled
 from absentia.evaluate.sections.about import Fact
 from absentia.evaluate.sections.listing import listed
@@ -75,7 +75,7 @@ def _row(view: StudyView, row: Mapping[str, Any]) -> dict[str, Any]:
         (view.scale.bare(row["worst"]), finite(row["worst"])),
         ("–" if closed is None or base else f"{100 * closed:.0f}\u00a0%", closed),
         ("–" if cosine is None else f"{cosine:.2f}", cosine),
-        ("–" if base else f"{100 * view.share(row):.2g}\u00a0%", view.share(row)),
+        ("–" if base else f"{share_words(view.share(row))}\u00a0%", view.share(row)),
         (bytes_words(row["bytes"]) if row["bytes"] else "–", row["bytes"]),
         (seconds_words(row["seconds"]), row["seconds"]),
     ]

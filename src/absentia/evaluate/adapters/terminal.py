@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from absentia.evaluate.adapters.view import StudyView, bytes_words
+from absentia.evaluate.adapters.view import StudyView, bytes_words, share_words
 from absentia.evaluate.terminal import printable
 from absentia.evaluate.wording import finite, seconds_words, short
 
@@ -40,7 +40,7 @@ class StudyTable:
                 view.scale.bare(row["mean"]),
                 view.scale.bare(row["worst"]),
                 "" if closed is None or row["row"] == "base" else f"{100 * closed:.0f} %",
-                "" if row["row"] == "base" else f"{100 * view.share(row):.2g} %",
+                "" if row["row"] == "base" else f"{share_words(view.share(row))} %",
                 "" if not row["bytes"] else bytes_words(row["bytes"]),
                 seconds_words(row["seconds"]),
             ]

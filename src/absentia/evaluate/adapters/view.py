@@ -9,7 +9,7 @@ from typing import Any
 from absentia.evaluate.headline import Piece
 from absentia.evaluate.wording import Scale, finite, metric_words
 
-__all__ = ["NAMES", "StudyView", "bytes_words"]
+__all__ = ["NAMES", "StudyView", "bytes_words", "share_words"]
 
 Json = Mapping[str, Any]
 NAMES = {
@@ -90,7 +90,7 @@ class StudyView:
             ]
         if self.best is None:
             return [*pieces, Piece(".")] if self.base is not None else pieces
-        size = f"{100 * self.share(self.best):.2g} % of its parameters"
+        size = f"{share_words(self.share(self.best))} % of its parameters"
         return [
             *pieces,
             Piece("; " if self.base is not None else " "),
@@ -109,3 +109,8 @@ def bytes_words(count: Any) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} GB"
+
+
+def share_words(share: float) -> str:
+    """A share of all parameters in %, with two digits that say something."""
+    return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
