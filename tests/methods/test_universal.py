@@ -97,9 +97,30 @@ def test_what_a_row_has_is_kept_and_the_teacher_is_not_moved() -> None:
         student_only = torch.autograd.grad(terms[term], list(alone.body.head.parameters()), allow_unused=True)
         assert term != "features" or not any(g is not None and g.any() for g in student_only), "features, not scores"
         assert teacher.scores.requires_grad
-    exam = made(data, keep=1.0)
+    exam = made(data, keep=1.0, teacher="shared")
     same = exam.losses(full, stage(exam, "answer"), torch.Generator().manual_seed(0))
     assert float(same["features"].detach()) < 1e-9 and float(same["scores"].detach()) < 1e-6, "nothing to distil"
+
+
+def test_a_teacher_apart_learns_the_task_and_its_student_what_it_says() -> None:
+    """No loss but the teacher's own moves it, and its own moves nothing else; both begin where stage 1 ended."""
+    data = data_for()
+    batch = rows_with_something(data)
+    method = made(data)
+    assert method.teacher is not None
+    method.train()
+    terms = method.losses(batch, stage(method, "answer"), torch.Generator().manual_seed(0))
+    theirs = dict(method.teacher.named_parameters())
+    ours = {name: p for name, p in method.body.named_parameters() if name in theirs}
+    assert theirs and not any(name.startswith("imagination") for name in theirs)
+    for term, loss in terms.items():
+        for moved, whose in ((theirs, "teacher" in term), (ours, "teacher" not in term)):
+            grads = torch.autograd.grad(loss, list(moved.values()), allow_unused=True, retain_graph=True)
+            assert any(g is not None and g.any() for g in grads) == whose, term
+    begun = dict(method.body.imagination.backbone.named_parameters())
+    assert same_bits(dict(method.teacher.backbone.named_parameters()), begun)
+    assert {id(p) for p in stage(method, "answer").learns()} >= {id(p) for p in theirs.values()}
+    assert made(data, features=0.0, scores=0.0).teacher is None
 
 
 def test_what_is_truly_absent_has_no_target_in_stage_one() -> None:

@@ -85,7 +85,7 @@ def test_every_pattern_gets_an_answer_of_every_voxel(space: Sequence[int], fill:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("template", ["scalar", "low", "full"])
-@pytest.mark.parametrize("teacher", ["completed", "copy"])
+@pytest.mark.parametrize("teacher", ["apart", "shared", "copy"])
 def test_both_stages_learn_and_leave_each_other_alone(space: Sequence[int], template: str, teacher: str) -> None:
     method, batch = made(space, template=template, teacher=teacher, patch=4), batch_of(space)
     for stage in method.stages():
@@ -168,7 +168,7 @@ def test_contrasts_in_another_order_give_the_same_losses() -> None:
     one, other = made(space, patch=4), made(space, turned, patch=4)
     columns = torch.arange(4).split(CHANNELS)
     places = torch.cat([columns[m] for m in order])
-    for which in ("body.imagination.backbone", "body.backbone"):
+    for which in ("body.imagination.backbone", "body.backbone", "teacher.backbone"):
         first = f"{which}.net.convInit.conv.weight"
         other.get_parameter(first).data.copy_(one.get_parameter(first).data[:, places])
     for key in ("say.weight", "say.bias", "template.image"):
@@ -221,12 +221,12 @@ def test_of_what_tells_it_in_part_more_is_made_than_by_zeros(tmp_path: Path) -> 
     assert scores["a"][0] > 0.6 and scores["a+b"][0] > 0.6
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_it_learns_in_half_precision(dims: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dims", "epochs", "teacher"), [(2, 2, "shared"), (3, 0.5, "apart")])
+def test_it_learns_in_half_precision(dims: int, epochs: float, teacher: str, tmp_path: Path) -> None:
     data = scans.prepared(scans.rows(dims=dims, side=9))
-    plain, half = (scans.method_of("universal", data, stir=0.0, imagine=0.5) for _ in range(2))
+    plain, half = (scans.method_of("universal", data, stir=0.0, imagine=0.5, teacher=teacher) for _ in range(2))
     for method, precision in ((plain, "no"), (half, "bf16")):
-        settings = replace(scans.QUICK, epochs=2 if dims == 2 else 0.5, precision=precision, lr=1e-3)
+        settings = replace(scans.QUICK, epochs=epochs, precision=precision, lr=1e-3)
         scans.loop_of(method, data, tmp_path / precision, settings=settings).fit()
     for one, other in zip(plain.learned().values(), half.learned().values(), strict=True):
         assert one.dtype == other.dtype and torch.isfinite(other).all()

@@ -10,6 +10,7 @@ formulas are choices of ours, near M3AE (Liu et al., AAAI 2023), and each is an 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,8 @@ class Universal(Method):
             )
         dense = parts.codec.target.kind == "mask"
         self.body: Tokens | Dense = (Dense if dense else Tokens)(parts=parts, options=self.options)
+        apart = self.options.teacher == "apart" and self.options.distils
+        self.teacher = self.body.twin() if apart else None
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
         self.begun: Tensor
 
@@ -83,20 +86,22 @@ class Universal(Method):
         )
 
     def _complete_and_distil(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
-        """The teacher sees what a row has and what is made of the rest, the student a part; weights are shared."""
+        """The teacher sees what a row has and what is made of the rest, the student a part."""
         assert batch.target is not None
         options, laid = self.options, self.body.laid(batch)
         student = self._part_seen(batch, laid, draw)
         terms = self.body.task(student, batch.target)
-        if not options.features and not options.scores:
+        if not options.distils:
             return terms
-        if options.teacher == "copy":
+        guide = self.body if self.teacher is None else self.teacher
+        copied = options.teacher == "copy"
+        if copied:
             teacher = self._part_seen(batch, laid, draw)
         else:
-            told = self.body.told(batch.presence)
-            teacher = self.body.see(batch, self.body.complete(batch), told, laid)  # type: ignore[arg-type]
-        terms |= {f"teacher {name}": loss for name, loss in self.body.task(teacher, batch.target).items()}
-        near = agreement if options.teacher == "copy" else feature_loss
+            own = laid if guide is self.body else None
+            teacher = guide.see(batch, self.body.complete(batch), guide.told(batch.presence), own)  # type: ignore[arg-type]
+        terms |= {f"teacher {name}": loss for name, loss in guide.task(teacher, batch.target).items()}
+        near = agreement if copied else feature_loss
         terms["features"] = options.features * near(student.features, teacher.features)
         kind = "labels" if self.parts.codec.target.kind == "mask" else str(self.parts.codec.target.kind)
         said = score_loss(student.scores, teacher.scores, kind=kind, temperature=options.temperature)
@@ -111,13 +116,14 @@ class Universal(Method):
 
     def begin_session(self, batches: Batches) -> None:
         """Sentences are read once, before the first step."""
-        scenario = self.body.scenario
-        if isinstance(scenario, Read) and not scenario.written:
-            scenario.write(sentence_vectors(self.options.encoder, scenario.sentences(self.options.words)))
+        for scenario in (body.scenario for body in self._bodies()):
+            if isinstance(scenario, Read) and not scenario.written:
+                scenario.write(sentence_vectors(self.options.encoder, scenario.sentences(self.options.words)))
 
     def open_session(self, codec: TargetCodec, taught: Sequence[str] | None = None) -> None:
         super().open_session(codec, taught)
-        self.body.grow(codec)
+        for body in self._bodies():
+            body.grow(codec)
 
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
         """What lacks something is reconstructed first, from a [CLS] each; it answers with that [CLS] and a summary."""
@@ -152,8 +158,13 @@ class Universal(Method):
     def _begin(self) -> None:
         """The first step of stage 2 starts from what stage 1 learned; a later session goes on with its own weights."""
         if self.training and not bool(self.begun):
-            self.body.take_up()
+            for body in self._bodies():
+                body.take_up()
             self.begun.fill_(True)
 
     def _answering(self) -> Iterator[nn.Parameter]:
-        return self.body.answering()
+        return chain.from_iterable(body.answering() for body in self._bodies())
+
+    def _bodies(self) -> list[Tokens | Dense]:
+        """The network that answers, and its teacher if that is another one."""
+        return [self.body] if self.teacher is None else [self.body, self.teacher]

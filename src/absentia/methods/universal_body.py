@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,14 @@ class Body(nn.Module, ABC):
     @abstractmethod
     def hidden_losses(self, batch: Batch, masks: Masks, draw: torch.Generator) -> dict[str, Tensor]:
         """What the imagination says of hidden parts, against what they are."""
+
+    def twin(self) -> Self:
+        """Another network to answer with, its weights its own, beside the same imagination and what is frozen."""
+        same = {id(p): p for p in self.parameters() if not p.requires_grad}
+        twin = deepcopy(self, same | {id(self.imagination): self.imagination})
+        del twin.imagination
+        object.__setattr__(twin, "imagination", self.imagination)  # known to it, and none of its modules
+        return twin
 
     def imagining(self) -> Iterator[nn.Parameter]:
         """What stage 1 learns."""

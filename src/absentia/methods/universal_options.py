@@ -16,7 +16,7 @@ __all__ = ["Generated", "StandIn", "Teacher", "UniversalOptions"]
 
 StandIn = Literal["reconstruction", "template"]
 Generated = Literal["all", "film", "residual", "head", "none"]
-Teacher = Literal["completed", "copy"]
+Teacher = Literal["apart", "shared", "copy"]
 LookOrNone = Literal["moments", "sliced", "adversarial", "none"]
 
 
@@ -37,8 +37,9 @@ class UniversalOptions:
         drop: how modalities are dropped on purpose, in both stages: uniform_size or bernoulli.
         rate: of bernoulli.
         keep: share of the rows of stage 2 whose student sees all they have.
-        teacher: completed (what a row has and reconstructions of the rest, not moved by its student) or copy (another
-            part of the row, and both move, as in M3AE).
+        teacher: apart (a network of its own that learns the task from what a row has and reconstructions of the rest,
+            and is not moved by its student), shared (the same, with the student's weights) or copy (another part of
+            the row, seen with the student's weights, and both move, as in M3AE).
         imagine: steps of stage 1, beside those of stage 2; 0 leaves it out, where a pretrained dense network brings it.
         distribution: how reconstructions of what is truly absent are compared with what others have: moments, sliced,
             adversarial or none.
@@ -70,7 +71,7 @@ class UniversalOptions:
     drop: Drop = "uniform_size"
     rate: float = 0.5
     keep: float = 0.25
-    teacher: Teacher = "completed"
+    teacher: Teacher = "apart"
     imagine: float = 0.25
     distribution: LookOrNone = "moments"
     joint: bool = True
@@ -111,6 +112,11 @@ class UniversalOptions:
     def makes(self, part: str, usual: Generated) -> bool:
         """Whether the hyper-network makes this part; `usual` is what it makes where nothing was said."""
         return (self.generates or usual) in (part, "all")
+
+    @property
+    def distils(self) -> bool:
+        """Whether there is a teacher."""
+        return bool(self.features or self.scores)
 
     @property
     def marks(self) -> bool:
