@@ -58,6 +58,7 @@ ROWS: dict[str, list[str]] = {
     "dualprompt": ["--method", "dualprompt", *FROZEN],
     "coda": ["--method", "coda", *FROZEN],
     "missing-aware": ["--method", "missing-aware", *FROZEN],
+    "modulation": ["--method", "modulation", *FROZEN],
     "joint": ["--method", "joint"],
 }
 
