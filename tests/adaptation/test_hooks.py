@@ -34,7 +34,9 @@ def test_a_network_that_cannot_be_copied_is_an_error() -> None:
 def test_hooks_of_ones_own_run_in_the_twin_too() -> None:
     network = animal("keywords")
     network.head.register_forward_hook(lambda module, args, output: output * 2)  # type: ignore[union-attr,operator]
-    net = trained(adapted("keywords", network))
+    with pytest.raises(UserError, match="has a hook of its own on such a layer"):
+        trained(adapted("keywords", network)).merge("a")  # which would come after the shift, not before
+    net = trained(adapted("keywords", network, example=None))
     with net.present("a"), torch.no_grad():
         one = net(**rows("keywords"))
         plain: Any = net.merge("a")

@@ -65,7 +65,8 @@ def _try(net: Adapted, plain: nn.Module, shown: Tensor) -> None:
     if not all(map(_near, expected, found)):
         raise UserError(
             "the merged network answers the example otherwise than the adapted one: the network reads weights that "
-            "adapters change elsewhere too, such as x @ self.embedding.weight.T; exclude that module"
+            "adapters change elsewhere too, such as x @ self.embedding.weight.T, or has a hook of its own on such a "
+            "layer; exclude that module"
         )
 
 
