@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -610,6 +611,25 @@ def test_a_network_that_was_adapted_twice_is_free_again_whoever_detaches_first()
 
 
 # --- learning
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("patterns", "shown"), [(["a"], [[True, False]] * 5), ("all", [[True, False], [False, True]])])
+def test_distributed_training_finds_no_parameter_without_a_gradient(
+    patterns: Any, shown: list[list[bool]], one_process: None
+) -> None:
+    net = adapted("keywords", patterns=patterns).train()
+    spread = nn.parallel.DistributedDataParallel(net)
+    for _ in range(3):
+        with net.present(torch.tensor(shown)):
+            numbers(spread(**rows("keywords", len(shown))))[0].sum().backward()
+    assert all(p.grad is not None for p in net.adapters() if p.numel())
 
 
 @pytest.mark.parametrize(("weight_a", "weight_b", "c"), [(1.0, 2.0, 0.5), (0.5, -1.0, 1.5)])

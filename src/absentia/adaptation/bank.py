@@ -24,7 +24,7 @@ BASE = -1  # the set of a row that is not changed
 class Bank(nn.Module):
     """Values by set and site, as parameters stacked over the sets that have the site.
 
-    A set has no values in the branch of a modality that is absent under it.
+    A set has no values in the branch of a modality that is absent under it. What has no values needs no gradient.
     names: the modalities.  patterns: bool (P, M), one set each; not used by a composed kind.
     kept: per site which channels of which set learn, bool (S, C); all where a site has none.
     """
@@ -136,7 +136,7 @@ class Bank(nn.Module):
         for name, shape in self.form.shapes(site).items():
             values = [self.form.begin(name, shape, draw) for _ in range(sets)]
             stacked = torch.stack(values) if values else torch.zeros(0, *shape)
-            out[name] = nn.Parameter(stacked.to(like.device, kind))
+            out[name] = nn.Parameter(stacked.to(like.device, kind), requires_grad=bool(sets))
         return out
 
     def _rows_of(self, site: Site, sets: Tensor) -> Tensor:
