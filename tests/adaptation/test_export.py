@@ -34,3 +34,10 @@ def test_the_file_takes_what_is_present_and_answers_as_the_adapted_network(tmp_p
 def test_an_example_without_what_is_present_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="example lacks"):
         adapted().export(tmp_path / "left.onnx", {"left"}, {"right": torch.ones(3, 6)})
+    with pytest.raises(UserError, match="as a mapping of arguments by name, not a tuple"):
+        adapted().export(tmp_path / "left.onnx", {"left"}, (torch.ones(3, 6),))  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        adapted().export(tmp_path / "nowhere/left.onnx", {"left"}, {"left": torch.ones(3, 6)})

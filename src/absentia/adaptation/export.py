@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,13 @@ def export_onnx(net: Adapted, path: str | Path, pattern: str | Collection[str], 
         import onnxscript  # noqa: F401
     except ImportError:
         raise UserError("exporting needs onnx and onnxscript: pip install 'absentia[export]'") from None
+    out = Path(path)
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: there is no folder {str(out.parent)!r}")
+    if not isinstance(example, Mapping):
+        raise UserError(
+            f"export: expected the example as a mapping of arguments by name, not a {type(example).__name__}"
+        )
     shown = dict(zip(net.names, parsed(pattern, net.names), strict=True))
     slots = {name: net.plan.signature.slots[name] for name in net.names}
     if any(slot.channels for some in slots.values() for slot in some):
@@ -71,7 +78,6 @@ def export_onnx(net: Adapted, path: str | Path, pattern: str | Collection[str], 
         raise UserError("export: the example lacks a modality that the pattern has")
     module = _Shown(net, merged(net, pattern).cpu(), given, rows).eval()
     batch = torch.export.Dim("batch", min=1)
-    out = Path(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own making
         torch.onnx.export(
