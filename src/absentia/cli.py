@@ -177,7 +177,7 @@ def predict(asked: Namespace) -> None:
             advance=lambda rows: status.update(f"predicting, {rows:,} rows"),
             say=lambda line: status.update(f"predicting, {line}"),
         )
-    _say(console, run.fitted.cache_notes())
+    _say(console, [*done.notes, *run.fitted.cache_notes()])
     console.print(f"{done.rows:,} rows answered in {asked.out}", highlight=False)
     if done.bad:
         skipped = f"; {done.skipped:,} rows skipped" if done.skipped else ""

@@ -203,6 +203,7 @@ def evaluate_run(
         "plan_sha256": plan.sha256 if plan else None,
         "table": table.name,
         "bad_cells": bad_cells(rows.bad, on_bad),
+        "notes": rows.remarkable.notes(run.fitted.decoders),
     }
 
 
