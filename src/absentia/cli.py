@@ -160,6 +160,21 @@ def evaluate(asked: Namespace) -> None:
         run.folder.write_text(Path(asked.out), json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
+def retrieve(asked: Namespace) -> None:
+    """The command `retrieve`."""
+    from absentia.evaluate.found import FoundTable
+    from absentia.jobs import own_table
+    from absentia.learn.run import load_run
+    from absentia.retrieve import retrieve_run
+
+    run = load_run(asked.run).cached(asked.cache)
+    table, part = (asked.table, asked.part) if asked.table else (own_table(run, None)[0], asked.part or "report")
+    report = retrieve_run(run, table, by=asked.by, part=part, on_bad=asked.on_bad, most=asked.most)
+    _console().print(FoundTable(report))
+    if asked.out:
+        run.folder.write_json(Path(asked.out), report)
+
+
 def predict(asked: Namespace) -> None:
     """The command `predict`."""
     from absentia.learn.run import load_run
@@ -177,7 +192,7 @@ def predict(asked: Namespace) -> None:
             advance=lambda rows: status.update(f"predicting, {rows:,} rows"),
             say=lambda line: status.update(f"predicting, {line}"),
         )
-    _say(console, run.fitted.cache_notes())
+    _say(console, [*done.notes, *run.fitted.cache_notes()])
     console.print(f"{done.rows:,} rows answered in {asked.out}", highlight=False)
     if done.bad:
         skipped = f"; {done.skipped:,} rows skipped" if done.skipped else ""
@@ -190,6 +205,7 @@ def inspect(asked: Namespace) -> None:
     import yaml
 
     from absentia.data.inspect import inspect as look
+    from absentia.declared import settings_of_schema
 
     console = _console()
     table, schema = _table_and_schema(asked, console, need_target=False, streaming=True)
@@ -197,7 +213,7 @@ def inspect(asked: Namespace) -> None:
         found = look(table, schema, advance=lambda rows: status.update(f"reading, {rows:,} rows"))
     console.print(found.render())
     if asked.save:
-        Path(asked.save).write_text(yaml.safe_dump(_as_settings(schema), sort_keys=False), encoding="utf-8")
+        Path(asked.save).write_text(yaml.safe_dump(settings_of_schema(schema), sort_keys=False), encoding="utf-8")
         console.print(f"the schema is in {asked.save}; use it with --config {asked.save}", highlight=False)
 
 
@@ -271,6 +287,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "adapt": adapt,
     "sessions": sessions,
     "evaluate": evaluate,
+    "retrieve": retrieve,
     "predict": predict,
     "inspect": inspect,
     "embed": embed,
@@ -331,17 +348,6 @@ def _table_and_schema(
 def _say(console: Console, notes: Sequence[str]) -> None:
     for note in notes:
         console.print(f"· {note}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _as_settings(schema: Schema) -> dict[str, Any]:
-    target = schema.target
-    kind = "" if target is None or target.kind is None else f"={'log' if target.log else target.kind}"
-    return {
-        "modality": {name: kind.describe() for name, kind in schema.modalities.items()},
-        "target": None if target is None else target.column + kind,
-        "id": schema.id,
-        "split": schema.split,
-    }
 
 
 def _plain(asked: Namespace) -> dict[str, Any]:

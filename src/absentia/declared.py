@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from absentia.config import RunConfig
 from absentia.data.catalog import declaration
@@ -13,7 +14,7 @@ from absentia.data.schema import Schema, Target, modality_from, modality_from_fl
 from absentia.data.table import Table
 from absentia.errors import UserError
 
-__all__ = ["declared_schema"]
+__all__ = ["declared_schema", "settings_of_schema"]
 
 
 def declared_schema(
@@ -36,6 +37,18 @@ def declared_schema(
         schema = replace(schema, target=replace(_told_apart(schema.target, table), masks=config.masks))
     split = config.split or schema.split or ("split" if "split" in table.columns else None)
     return replace(schema, id=config.id or schema.id or ("id" if "id" in table.columns else None), split=split)
+
+
+def settings_of_schema(schema: Schema) -> dict[str, Any]:
+    """A schema as the settings that declare it."""
+    target = schema.target
+    kind = "" if target is None or target.kind is None else f"={'log' if target.log else target.kind}"
+    return {
+        "modality": {name: kind.describe() for name, kind in schema.modalities.items()},
+        "target": None if target is None else target.column + kind,
+        "id": schema.id,
+        "split": schema.split,
+    }
 
 
 def _told_apart(target: Target, table: Table) -> Target:

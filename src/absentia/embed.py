@@ -21,23 +21,24 @@ from absentia.data.absence import MaskPlan
 from absentia.data.catalog import open_source
 from absentia.data.features import features_folder
 from absentia.data.kinds.pretrained import PretrainedDecoder
+from absentia.data.remarkable import Remarkable
 from absentia.data.rows import BLOCK, BadCellRecord, OnBad
 from absentia.data.schema import Schema
 from absentia.data.table import Table
 from absentia.errors import UserError, nearest
-from absentia.learn.prepare import NO_TARGET, Bools, Fitted, frozen_encoders, rows_of, shortened_notes, survey
+from absentia.learn.prepare import NO_TARGET, Bools, Fitted, frozen_encoders, rows_of, survey
 
 __all__ = ["Embedded", "embed_table"]
 
 
 @dataclass
 class Embedded:
-    """What became of the cells: how many were computed, found and read in part by modality, which were bad, remarks."""
+    """What became of the cells: how many were computed and found by modality, which were bad, what is remarkable."""
 
     rows: int = 0
     computed: dict[str, int] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
-    shortened: dict[str, int] = field(default_factory=dict)
+    remarkable: Remarkable = field(default_factory=Remarkable)
     bad: list[BadCellRecord] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     folder: Path = field(default_factory=features_folder)
@@ -45,10 +46,11 @@ class Embedded:
     def add(self, part: Embedded) -> None:
         """Count what became of more rows."""
         self.rows += part.rows
-        for kind in ("computed", "found", "shortened"):
+        for kind in ("computed", "found"):
             mine = getattr(self, kind)
             for name, count in getattr(part, kind).items():
                 mine[name] = mine.get(name, 0) + count
+        self.remarkable.add(part.remarkable)
         self.bad += part.bad
         self.notes += [note for note in part.notes if note not in self.notes]
 
@@ -88,7 +90,7 @@ def embed_table(
     for part in parts:
         done.add(part)
         advance(done.rows, len(presence))
-    done.notes += shortened_notes(done.shortened, _decoders(schema))
+    done.notes += done.remarkable.notes(_decoders(schema))
     return done
 
 
@@ -124,7 +126,7 @@ def _embedded(table: Table, fitted: Fitted, on_bad: OnBad, block: tuple[int, Boo
         found={name: cache.found for name, cache in rows.caches.items()},
         bad=rows.bad,
         notes=fitted.cache_notes(),
-        shortened=rows.shortened,
+        remarkable=rows.remarkable,
     )
 
 

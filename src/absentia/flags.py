@@ -134,6 +134,22 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str | None, help="JSON file for the scores")
 
 
+def _retrieve(parser: ArgumentParser) -> None:
+    """Let the modalities of a run find each other's rows. Recall, ranks, equal error rates."""
+    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("table", type=str | None, nargs="?", help="table to search; the run's own by default")
+    parser.add_argument(
+        "--by",
+        type=str | None,
+        help="column that says which rows belong together, with any values; the target by default",
+    )
+    parser.add_argument("--part", type=str | None, help="rows to search: train, val, test or all")
+    parser.add_argument("--most", type=int, default=2000, help="rows compared for each pair of modalities")
+    parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
+    _add_cache(parser)
+    parser.add_argument("--out", type=str | None, help="JSON file for the numbers")
+
+
 def _predict(parser: ArgumentParser) -> None:
     """Answer every row of a table; tables larger than memory stream through."""
     parser.add_argument("run", type=str, help="run folder")
@@ -241,6 +257,7 @@ BUILDERS: dict[str, Callable[[ArgumentParser], None]] = {
     "adapt": _adapt,
     "sessions": _sessions,
     "evaluate": _evaluate,
+    "retrieve": _retrieve,
     "predict": _predict,
     "inspect": _inspect,
     "embed": _embed,

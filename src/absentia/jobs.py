@@ -36,7 +36,7 @@ from absentia.learn.session import rows_to_close
 from absentia.methods.base import Bools, Method, Stage
 from absentia.run_report import bad_cells, run_report, write_page
 
-__all__ = ["Watcher", "declared_schema", "evaluate_run", "train_run"]
+__all__ = ["Watcher", "declared_schema", "evaluate_run", "part_of", "rows_of_part", "train_run"]
 
 MOST_VALIDATED = 31  # patterns looked at in a validation; more are thinned out evenly
 
@@ -184,7 +184,8 @@ def evaluate_run(
     own = {role: getattr(schema, role) for role in ("id", "split") if getattr(schema, role) in table.columns}
     schema = replace(schema, **({"id": None, "split": None} | own))
     seen = survey(table, schema)
-    index = _rows_of_part(seen, schema, part, table.name)
+    known = np.asarray([is_known(cell) for cell in seen.target])
+    index = rows_of_part(known, seen.split, part_of(seen, schema, part), table.name)
     presence = seen.presence if plan is None else seen.presence & _kept(plan, seen, schema)
     rows = rows_of(
         table,
@@ -203,6 +204,7 @@ def evaluate_run(
         "plan_sha256": plan.sha256 if plan else None,
         "table": table.name,
         "bad_cells": bad_cells(rows.bad, on_bad),
+        "notes": rows.remarkable.notes(run.fitted.decoders),
     }
 
 
@@ -225,15 +227,20 @@ def _kept(plan: MaskPlan, seen: Survey, schema: Schema) -> Bools:
     return kept[:, [plan.modalities.index(name) for name in schema.names]]
 
 
-def _rows_of_part(seen: Survey, schema: Schema, part: str | None, name: str) -> npt.NDArray[np.int64]:
-    known = np.asarray([is_known(cell) for cell in seen.target])
-    if part is None:
-        part = "test" if schema.split and (seen.split == "test").any() else "all"
-    if part == "report":
-        part = "test" if (seen.split == "test").any() else "val"
-    mine = known if part == "all" else known & (seen.split == part)
+def part_of(seen: Survey, schema: Schema, asked: str | None) -> str:
+    """The part of a table that is asked for, train, val, test or all; see `evaluate_run`."""
+    tested = bool((seen.split == "test").any())
+    if asked is None:
+        return "test" if schema.split and tested else "all"
+    part = ("test" if tested else "val") if asked == "report" else asked
     if part != "all" and part not in SPLITS:
         raise UserError(f"--part {part!r}: {nearest(part, [*SPLITS, 'all'])}")
+    return part
+
+
+def rows_of_part(known: Bools, split: npt.NDArray[np.str_], part: str, name: str) -> npt.NDArray[np.int64]:
+    """The numbers of a part's rows whose target is known, bool (N,); raises `UserError` where there are none."""
+    mine = known if part == "all" else known & (split == part)
     if not mine.any():
         raise UserError(f"{name} has no {part} rows with a target")
     return np.flatnonzero(mine)

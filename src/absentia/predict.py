@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from absentia.data.catalog import open_source
 from absentia.data.dense_rows import DenseRows
 from absentia.data.presence import natural_presence
+from absentia.data.remarkable import Remarkable
 from absentia.data.rows import BadCellRecord, OnBad, Rows
 from absentia.data.schema import Schema, pattern_name
 from absentia.data.table import Table
@@ -34,11 +35,12 @@ CHUNK, PLANES, VOLUMES = 1024, 32, 1  # rows at once, and where masks are answer
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a prediction did: rows answered, rows skipped, and the cells that could not be read."""
+    """What a prediction did: rows answered, rows skipped, the cells that could not be read, and remarks."""
 
     rows: int
     skipped: int
     bad: list[BadCellRecord]
+    notes: list[str] = field(default_factory=list)
 
 
 class _Writer(Protocol):
@@ -66,15 +68,16 @@ def predict_run(
     check_columns(table, run.fitted.schema, absent)
     if run.fitted.codec.target.kind == "mask":
         return _predict_masks(run, table, Path(out), on_bad, absent, advance, say)
-    rows, skipped, bad = 0, 0, []
+    rows, skipped, bad, remarkable = 0, 0, [], Remarkable()
     with _writing(Path(out), _columns(run.fitted, table)) as writer:
         for chunk in table.chunks(CHUNK):
             part, answers = answer_chunk(run, chunk, on_bad=on_bad, absent=absent, first=rows, root=table.root)
             writer.write_table(_as_table(part, answers, run.fitted, chunk))
             rows, skipped = rows + chunk.num_rows, skipped + chunk.num_rows - len(part)
             bad += part.bad
+            remarkable.add(part.remarkable)
             advance(rows)
-    return Predicted(rows=rows - skipped, skipped=skipped, bad=bad)
+    return Predicted(rows - skipped, skipped, bad, remarkable.notes(run.fitted.decoders))
 
 
 def answer_chunk(

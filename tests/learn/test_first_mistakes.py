@@ -87,3 +87,9 @@ def test_texts_that_are_too_long_are_said_with_and_without_the_cache(
     assert train(home, modality) == 0
     assert note in " ".join(capsys.readouterr().out.split())
     assert note in (home / "run" / "report.json").read_text()
+    other = home / "other.parquet"
+    pq.write_table(tiny.table([row | {"words": "" if i % 2 else "hello " * 40} for i, row in enumerate(rows)]), other)
+    for words in (["evaluate", str(home / "run"), str(other)], ["predict", str(home / "run"), str(other)]):
+        assert main([*words, "--out", str(home / f"{words[0]}.csv")]) == 0
+        said = " ".join("".join(capsys.readouterr()).split())
+        assert "texts are longer than the 23 tokens" in said and "texts are empty, and an empty text is there" in said

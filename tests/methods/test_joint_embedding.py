@@ -136,6 +136,25 @@ def test_pairs_that_never_occur_together_are_named() -> None:
     presence = torch.eye(len(data_for().names), dtype=torch.bool).numpy()
     (remark,) = made.remarks(presence)
     assert "together" in remark and "labels alone" in remark
+    (remark,) = method(moments=0.1).remarks(presence)
+    assert "labels and moments alone teach" in remark
+    (remark,) = method(labels=0.0).remarks(presence)
+    assert "nothing teaches" in remark
+    assert method(predictor="none").remarks(presence) == []
+    assert "count as unrelated" in method(predictor="gaussian").remarks(presence)[0]
+
+
+@pytest.mark.parametrize("predictor", ["prompts", "none"])
+def test_how_many_modalities_a_row_has_does_not_show_where_all_say_the_same(predictor: str) -> None:
+    made, batch = method(predictor=predictor), rows_with_something(data_for())
+    said = torch.tensor([2.0, -1.0, 0.5])
+    with torch.no_grad():
+        for head in made.heads.modules():
+            if isinstance(head, torch.nn.Linear):
+                head.weight.zero_()
+                head.bias.copy_(said)
+    assert len(batch.presence.sum(dim=1).unique()) > 2
+    torch.testing.assert_close(made(batch).scores, said.expand(len(batch), 3))
 
 
 def test_temperatures_are_chosen_by_pattern_and_keep_the_order_of_answers() -> None:

@@ -22,6 +22,7 @@ from absentia.data.inspect_view import InspectionView
 from absentia.data.kinds import Decoder, Value
 from absentia.data.presence import count_patterns, natural_presence
 from absentia.data.profile import Spread
+from absentia.data.remarkable import Remarkable
 from absentia.data.schema import Schema
 from absentia.data.splits import SPLITS, WORDS
 from absentia.data.table import Table
@@ -72,6 +73,7 @@ class Inspection:
     decoded: bool = True
     bad_cells: dict[str, int] = field(default_factory=dict)
     bad: list[Unreadable] = field(default_factory=list)
+    remarkable: Remarkable = field(default_factory=Remarkable)
 
     @property
     def present(self) -> dict[str, int]:
@@ -96,7 +98,7 @@ class Inspection:
         ]
         if self.target is not None:
             notes += self.target.notes
-        return notes
+        return notes + self.remarkable.notes({})
 
     def render(self) -> RenderableType:
         """The whole as something that rich prints."""
@@ -129,7 +131,7 @@ def inspect(
         _add(found, listed, ((schema.target.column, Unreadable(*bad)) for bad in bad_masks))
     if decode:
         decoders = _decoders(schema, samples, table)
-        _add(found, listed, _unreadable(table, schema, decoders, advance, grids))
+        _add(found, listed, _unreadable(table, schema, decoders, advance, grids, found.remarkable))
     if grids is not None and schema.target is not None:
         column = schema.target.column
         _add(found, listed, ((column, Unreadable(*bad)) for bad in grids.wrong_masks(schema.target)))
@@ -185,7 +187,12 @@ def _decoders(schema: Schema, samples: Mapping[tuple[str, str], Spread], table: 
 
 
 def _unreadable(
-    table: Table, schema: Schema, decoders: Mapping[str, Decoder], advance: Advance, grids: Grids | None
+    table: Table,
+    schema: Schema,
+    decoders: Mapping[str, Decoder],
+    advance: Advance,
+    grids: Grids | None,
+    remarkable: Remarkable,
 ) -> Iterator[tuple[str, Unreadable]]:
     """(modality, cell) for every present cell that its decoder refuses or that lies elsewhere, row by row."""
     start = 0
@@ -196,7 +203,7 @@ def _unreadable(
             column = name if schema.modalities[name].takes_columns else schema.columns_of(name)[0]
             there = np.flatnonzero(presence[:, m])
             place = partial(_place, grids, start, column) if grids else None
-            for row, reason in _refused(decoders.get(name), chunk, schema, name, there, place):
+            for row, reason in _refused(decoders.get(name), chunk, schema, name, there, place, remarkable):
                 bad.append((name, Unreadable(start + row, column, reason)))
         yield from sorted(bad, key=lambda item: item[1].row)
         start += chunk.num_rows
@@ -210,15 +217,18 @@ def _refused(
     name: str,
     there: npt.NDArray[np.int64],
     place: Callable[[int, Value], None] | None,
+    remarkable: Remarkable,
 ) -> Iterator[tuple[int, str]]:
     """(row of the chunk, reason) of cells that cannot be read."""
     for start in range(0, len(there) if decoder else 0, _CELLS):
         rows = there[start : start + _CELLS]
         for row, cell in zip(rows.tolist(), _some_cells(chunk, schema, name, rows), strict=True):
             try:
-                value = decoder.decode(cell)  # type: ignore[union-attr]
+                assert decoder is not None
+                value = decoder.decode(cell)
                 if place:
                     place(row, value)
+                remarkable.see(name, decoder, cell)
             except BadCell as error:
                 yield row, str(error)
 

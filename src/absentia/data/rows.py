@@ -18,6 +18,7 @@ from absentia.data.kinds import Decoder, Value
 from absentia.data.kinds.base import pad
 from absentia.data.memo import Memo
 from absentia.data.reader import CellReader, Opened, Transform
+from absentia.data.remarkable import Remarkable
 from absentia.data.schema import Schema
 from absentia.data.target import TargetCodec
 from absentia.errors import BadCell, UserError
@@ -51,7 +52,7 @@ class Rows:
     target: encoded targets (N, ...) or None.  keep: bytes of decoded values that may stay in memory; what does not
     fit is decoded again whenever it is asked for.  first: number of row 0 for messages (a chunk of a larger table).
     root: folder of the table.  caches: where what `transforms` make of cells is kept from run to run.
-    shortened: by modality how many cells were read in part, as far as that is sure.
+    remarkable: what is worth a note about the cells that were read.
     """
 
     take: Callable[[Ints], pa.Table]
@@ -67,7 +68,7 @@ class Rows:
     first: int = 0
     root: Path | None = None
     bad: list[BadCellRecord] = field(default_factory=list)
-    shortened: dict[str, int] = field(default_factory=dict)
+    remarkable: Remarkable = field(default_factory=Remarkable)
     memo: Memo | None = field(init=False, repr=False)
     _values: dict[tuple[str, int], Value] = field(default_factory=dict, repr=False)
 
@@ -175,7 +176,7 @@ class Rows:
         for position, cell in self._cells(name, positions[self.presence[positions, m]]):
             try:
                 good[position] = self._open(reader, name, position, cell)
-                self.shortened[name] = self.shortened.get(name, 0) + reader.decoder.shortened(cell)
+                self.remarkable.see(name, reader.decoder, cell)
             except BadCell as error:
                 bad.append((position, self._record(name, position, error, on_bad)))
                 self.presence[position, m] = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from absentia.evaluate.verification import area_under_curve, equal_error_rate
 from absentia.layers.ridge import columns_of
 from absentia.methods.base import Method
 
-__all__ = ["Retrieval", "average_precision", "embeddings_alone", "ranks", "retrieve", "score_retrieval"]
+__all__ = ["MOST", "Retrieval", "average_precision", "embeddings_alone", "ranks", "retrieve", "score_retrieval"]
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -52,11 +53,14 @@ class Retrieval:
     auc: float | None
 
 
-def retrieve(method: Method, rows: Rows, *, at: Sequence[int] = AT, most: int = MOST) -> list[Retrieval]:
+def retrieve(
+    method: Method, rows: Rows, *, groups: Sequence[Any] | None = None, at: Sequence[int] = AT, most: int = MOST
+) -> list[Retrieval]:
     """A report for every ordered pair of modalities that some rows have together.
 
-    most: rows compared per pair; of more, evenly spaced ones are taken. Raises `UserError` where no row has two
-    modalities, or the method gives no embeddings.
+    groups: what each row belongs to, a value or a list of them; a row of None belongs with itself alone. By default
+    the classes of the rows' target.  most: rows compared per pair; of more, evenly spaced ones are taken.
+    Raises `UserError` where no row has two modalities, or the method gives no embeddings.
     """
     embedded, names = embeddings_alone(method, rows), method.parts.names
     out = []
@@ -66,7 +70,7 @@ def retrieve(method: Method, rows: Rows, *, at: Sequence[int] = AT, most: int = 
             continue
         chosen = both[np.linspace(0, len(both) - 1, min(most, len(both))).astype(np.int64)]
         query, found = (embedded[names[m]][chosen] for m in (one, other))
-        alike = _alike(method, rows, chosen)
+        alike = _alike(method, rows, chosen) if groups is None else _together([groups[i] for i in chosen])
         out.append(score_retrieval(query, found, alike, (names[one], names[other]), len(both), at))
     if not out:
         raise UserError("no row has two modalities, so there is nothing to find by one that has the other")
@@ -166,6 +170,16 @@ def _each_alone(method: Method, batch: Batch) -> Iterator[tuple[str, npt.NDArray
         if part is None or len(part) != int(having.sum()):
             raise UserError(f"method {method.name} gives no embeddings of {name} alone to find anything by")
         yield name, having.nonzero()[:, 0].numpy(), part.double().cpu().numpy()
+
+
+def _together(groups: Sequence[Any]) -> Bools:
+    """bool (n, n): rows with a group in common, and every row with itself."""
+    several = [set(map(str, g)) if isinstance(g, list | tuple) else set() if g is None else {str(g)} for g in groups]
+    places = {name: number for number, name in enumerate(sorted(set().union(*several)))}
+    marks = np.zeros((len(several), len(places)), dtype=np.float32)
+    for row, names in enumerate(several):
+        marks[row, [places[name] for name in names]] = 1
+    return np.asarray((marks @ marks.T > 0) | np.eye(len(several), dtype=np.bool_))
 
 
 def _alike(method: Method, rows: Rows, chosen: npt.NDArray[np.int64]) -> Bools | None:

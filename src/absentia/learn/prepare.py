@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from absentia.data.kinds.base import pad
 from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.data.presence import natural_presence
 from absentia.data.reader import Transform
+from absentia.data.remarkable import Remarkable
 from absentia.data.rows import OnBad, Rows, present_cells
 from absentia.data.schema import Schema, Target
 from absentia.data.splits import SPLITS, assign_splits
@@ -42,7 +42,6 @@ __all__ = [
     "prepare",
     "pretrained_encoder",
     "rows_of",
-    "shortened_notes",
     "survey",
     "tuned_fingerprints",
 ]
@@ -194,19 +193,11 @@ def prepare(
         if name == "train":
             _check_readable(rows[name])
     notes += [f"{remark} ({name} rows)" for name, part in rows.items() for remark in part.remarks()]
-    shortened: Counter[str] = sum((Counter(part.shortened) for part in rows.values()), Counter())
-    notes = [*notes, *shortened_notes(shortened, fitted.decoders), *fitted.cache_notes()]
+    seen_cells = Remarkable()
+    for part in rows.values():
+        seen_cells.add(part.remarkable)
+    notes = [*notes, *seen_cells.notes(fitted.decoders), *fitted.cache_notes()]
     return Prepared(fitted=fitted, rows=rows, plan=plan, notes=notes)
-
-
-def shortened_notes(shortened: Mapping[str, int], decoders: Mapping[str, Decoder]) -> list[str]:
-    """Remarks on texts that are longer than their encoder reads, from how many there are by modality."""
-    return [
-        f"{name}: at least {count} texts are longer than the {decoder.places} tokens that encoder {decoder.source!r} "
-        "reads; what comes behind does not count. Split them into rows, or take an encoder with more places."
-        for name, count in shortened.items()
-        if count and isinstance(decoder := decoders[name], PretrainedDecoder)
-    ]
 
 
 def fitted_on(

@@ -155,7 +155,8 @@ class JointEmbedding(Method):
         if self.options.predictor in ("gaussian", "nearest"):
             how = "they count as unrelated" if self.options.predictor == "gaussian" else "one is guessed as its mean"
             return [f"No training row has {'; '.join(never)} together: {how}."]
-        how = "labels and moments alone teach" if self.options.moments else "labels alone teach"
+        teachers = [name for name in ("labels", "moments") if getattr(self.options, name)]
+        how = f"{' and '.join(teachers)} alone teach" if teachers else "nothing teaches"
         return [f"No training row has {'; '.join(never)} together: {how} one to be predicted from the other."]
 
     # Encoding and answering

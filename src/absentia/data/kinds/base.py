@@ -54,6 +54,10 @@ class Decoder(ABC):
         """Whether a cell is surely longer than what is read of it."""
         return False
 
+    def empty(self, cell: Any) -> bool:
+        """Whether a cell is there and holds nothing, as a text without a letter."""
+        return False
+
     @abstractmethod
     def collate(self, values: Sequence[Value]) -> Value:
         """Stack values along a new first axis, padding what differs in length (masks are True where real)."""

@@ -70,6 +70,9 @@ class PretrainedDecoder(Decoder):
         """Of a text: whether it has more words than the encoder has places, for every word is a token at least."""
         return self.kind == "text" and len(read_text(cell).split()) > self.places
 
+    def empty(self, cell: Any) -> bool:
+        return self.kind == "text" and not read_text(cell).strip()
+
     def collate(self, values: Sequence[Value]) -> Value:
         out = {}
         for key in values[0]:
@@ -168,7 +171,7 @@ def loading(source: str, part: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"encoder {source!r}: its {part} cannot be loaded: {first.rstrip('.')}; {_advice(source)}"
+            f"encoder {source!r}: its {part} cannot be loaded: {first.rstrip(' .:')}; {_advice(source)}"
         ) from None
     finally:
         logging.set_verbosity(level)

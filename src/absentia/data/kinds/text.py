@@ -78,6 +78,9 @@ class TextDecoder(Decoder):
         ids = self.tokenizer.encode(text).ids[: self.max_length]
         return {"ids": np.asarray(ids, dtype=np.int64)}
 
+    def empty(self, cell: Any) -> bool:
+        return not read_text(cell).strip()
+
     def collate(self, values: Sequence[Value]) -> Value:
         ids, mask = pad([v["ids"] for v in values])
         return {"ids": ids, "mask": mask}
