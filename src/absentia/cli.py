@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentError, Namespace
 
-from absentia.config import RunConfig, config_from
+from absentia.asked import config_of_run, plain, required_table
+from absentia.config import RunConfig
 from absentia.errors import UserError
 from absentia.flags import classes_of, explained, modalities_of, parser_of_all, underscored
 
@@ -45,12 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(asked: Namespace) -> None:
     """The command `train`."""
-    given = _plain(asked)
+    given = plain(asked)
     out, resume = given.pop("out"), given.pop("resume")
-    if resume and given["table"] is None:
-        config = _config_of(out)
-    else:
-        config = config_from(RunConfig, _required_table(given) | {"modality": modalities_of(given["modality"])})
+    config = config_of_run(given, out, resume=resume)
     _run(config, out or _fresh(Path(config.table).stem), resume=resume)
 
 
@@ -59,12 +57,9 @@ def pretrain(asked: Namespace) -> None:
     from absentia.pretrain import described, pretrain_run
     from absentia.watch import LossWatcher
 
-    given = _plain(asked)
+    given = plain(asked)
     out, resume = given.pop("out"), given.pop("resume")
-    if resume and given["table"] is None:
-        config = _config_of(out)
-    else:
-        config = config_from(RunConfig, _required_table(given) | {"modality": modalities_of(given["modality"])})
+    config = config_of_run(given, out, resume=resume)
     console = _console()
     with LossWatcher(console) as watcher:
         made = pretrain_run(config, out, resume=resume, watcher=watcher)
@@ -92,7 +87,7 @@ def learn(asked: Namespace) -> None:
     from absentia.streams import learn_run, settings_of
     from absentia.watch import TerminalWatcher
 
-    given = _plain(asked)
+    given = plain(asked)
     out, session = given.pop("run"), given.pop("session")
     given |= {"modality": modalities_of(given["modality"]), "classes": classes_of(given["classes"])}
     config = settings_of(StreamFolder(out), given)
@@ -121,7 +116,7 @@ def adapt(asked: Namespace) -> None:
     from absentia.adapters import adapt_run
     from absentia.evaluate.adapters import StudyTable
 
-    given, console = _plain(asked), _console()
+    given, console = plain(asked), _console()
     factory, data, out, whole = (given.pop(key) for key in ("factory", "data", "out", "whole"))
     given["rows"] = [*(given["rows"] or ROWS), *(WHOLE if whole else ())]
     given["patterns"] = given["patterns"] or "all"
@@ -227,7 +222,7 @@ def embed(asked: Namespace) -> None:
     with console.status("embedding") as status:
         done = embed_table(
             *(table, schema),
-            source=_required_table(_plain(asked))["table"],
+            source=required_table(plain(asked))["table"],
             plan=MaskPlan.load(asked.plan) if asked.plan else None,
             on_bad=asked.on_bad,
             workers=asked.workers,
@@ -253,7 +248,7 @@ def mask(asked: Namespace) -> None:
     if asked.out is None:
         raise UserError("where to? say --out PLAN, a Parquet file")
     table, schema = _table_and_schema(asked, console, need_target=False)
-    plan, rates = draw_plan(table, schema, _plain(asked))
+    plan, rates = draw_plan(table, schema, plain(asked))
     plan.save(asked.out)
     console.print(rates_table(rates))
     console.print(f"{len(plan):,} entities in {asked.out}, sha256 {plan.sha256}", highlight=False)
@@ -336,7 +331,7 @@ def _table_and_schema(
     from absentia.data.catalog import open_source
     from absentia.jobs import declared_schema
 
-    given = _required_table(_plain(asked))
+    given = required_table(plain(asked))
     table = open_source(given["table"], streaming=streaming)
     roles = {key: given[key] for key in ("table", "target", "id", "split")}
     config = RunConfig(modality=modalities_of(given["modality"]), **roles)
@@ -348,36 +343,6 @@ def _table_and_schema(
 def _say(console: Console, notes: Sequence[str]) -> None:
     for note in notes:
         console.print(f"· {note}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _plain(asked: Namespace) -> dict[str, Any]:
-    given: dict[str, Any] = asked.as_dict()
-    if given.get("table") is None and given.get("config"):
-        given["table"] = _table_of(given["config"][-1])
-    return {key: value for key, value in given.items() if key not in ("config", "__default_config__")}
-
-
-def _table_of(config: Any) -> str | None:
-    """The table that a YAML file names; the parser lets an absent positional argument hide it."""
-    import yaml
-
-    content = yaml.safe_load(Path(str(config)).read_text(encoding="utf-8"))
-    return content.get("table") if isinstance(content, dict) else None
-
-
-def _required_table(given: dict[str, Any]) -> dict[str, Any]:
-    if given["table"] is None:
-        raise UserError("which table? Give a file, a folder or a hub name")
-    return given
-
-
-def _config_of(out: str | None) -> RunConfig:
-    from absentia.learn.folder import RunFolder
-    from absentia.learn.run import read_config
-
-    if out is None:
-        raise UserError("--resume needs --out, the folder of the run")
-    return read_config(RunFolder(out))
 
 
 def _fresh(name: str) -> str:
