@@ -188,10 +188,7 @@ def predict(asked: Namespace) -> None:
             say=lambda line: status.update(f"predicting, {line}"),
         )
     _say(console, [*done.notes, *run.fitted.cache_notes()])
-    console.print(f"{done.rows:,} rows answered in {asked.out}", highlight=False)
-    if done.bad:
-        skipped = f"; {done.skipped:,} rows skipped" if done.skipped else ""
-        line = f"{len(done.bad):,} cells could not be read{skipped}; first: {done.bad[0]}"
+    for line in done.told(asked.out):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -229,11 +226,8 @@ def embed(asked: Namespace) -> None:
             advance=lambda rows, total: status.update(f"embedding, {rows:,} of {total:,} rows"),
         )
     _say(console, done.notes)
-    for name, count in done.computed.items():
-        console.print(f"{name}: {count:,} cells computed, {done.found[name]:,} found", highlight=False, markup=False)
-    if done.bad:
-        _say(console, [f"{len(done.bad):,} cells could not be read; first: {done.bad[0]}"])
-    console.print(f"features of {done.rows:,} rows are in {done.folder}", highlight=False, soft_wrap=True)
+    for line in done.told():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def mask(asked: Namespace) -> None:

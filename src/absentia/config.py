@@ -31,7 +31,8 @@ class Model:
         backbone: folder of a pretrained backbone (`absentia pretrain`) or of a ViLT checkpoint, or the hub name of
             one; its sizes then count, not those above.
         freeze: whether the pretrained backbone stays as it is.
-        network: of a mask target, a network of MONAI's: BasicUNet, SegResNet, DynUNet, UNETR or SwinUNETR.
+        network: of a mask target, a network of MONAI's (BasicUNet, SegResNet, DynUNet, UNETR or SwinUNETR), or
+            FusionUNet, in which contrasts meet late.
         network_options: its own options, such as {"features": [32, 32, 64, 128, 256, 32]}; by default it is small.
     """
 

@@ -54,6 +54,14 @@ class Embedded:
         self.bad += part.bad
         self.notes += [note for note in part.notes if note not in self.notes]
 
+    def told(self) -> Iterator[str]:
+        """The same in lines for people, but for the remarks."""
+        for name, count in self.computed.items():
+            yield f"{name}: {count:,} cells computed, {self.found[name]:,} found"
+        if self.bad:
+            yield f"· {len(self.bad):,} cells could not be read; first: {self.bad[0]}"
+        yield f"features of {self.rows:,} rows are in {self.folder}"
+
 
 def embed_table(
     table: Table,

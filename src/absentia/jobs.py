@@ -91,18 +91,32 @@ def train_run(
     seen = survey(table, schema)
     if plan is None and config.plan:
         plan = MaskPlan.load(config.plan)
-    fresh = not folder.config.exists()
-    folder.create(resume=resume)
-    identity = identity_of(folder, config, plan, seen, resume)
-    if resume and folder.report.exists():  # it is written last: nothing is left to do
-        _drop_checkpoints(folder)
-        return folder.read_json(folder.report)
-    try:
+    with folder.undone():
+        folder.create(resume=resume)
+        identity = identity_of(folder, config, plan, seen, resume)
+        if resume and folder.report.exists():  # it is written last: nothing is left to do
+            _drop_checkpoints(folder)
+            return folder.read_json(folder.report)
         data = _prepared(config, folder, table, schema, seen, plan, resume, watcher)
-    except UserError:
-        if fresh:
-            folder.forget()
-        raise
+        report = _trained(config, folder, data, seen, plan, identity, watcher)
+    report["command"] = command or "absentia train " + shlex.join(sys.argv[2:])
+    if page:
+        write_page(folder, report)
+    folder.write_json(folder.report, report)
+    _drop_checkpoints(folder)
+    return report
+
+
+def _trained(
+    config: RunConfig,
+    folder: RunFolder,
+    data: Prepared,
+    seen: Survey,
+    plan: MaskPlan | None,
+    identity: str,
+    watcher: Watcher,
+) -> dict[str, Any]:
+    """Train the method and the reference on prepared rows, and say how they do."""
     for note in data.notes:
         watcher.say(note)
     patterns_of_train = patterns_seen(data.rows["train"].presence)
@@ -126,11 +140,6 @@ def train_run(
         reference, reference_seconds, _ = study.train("ignore", "reference")
     report = run_report(config, data, method, reference, seen, [*data.notes, *notes])
     report["seconds"] |= {"train": seconds, "reference": reference_seconds}
-    report["command"] = command or "absentia train " + shlex.join(sys.argv[2:])
-    if page:
-        write_page(folder, report)
-    folder.write_json(folder.report, report)
-    _drop_checkpoints(folder)
     return report
 
 
@@ -147,7 +156,7 @@ def _prepared(
     """The rows of a training, under what an interrupted run has fitted already."""
     known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
     on_bad: OnBad = config.on_bad  # type: ignore[assignment]
-    return prepare(
+    data = prepare(
         *(table, schema),
         plan=plan,
         on_bad=on_bad,
@@ -157,6 +166,8 @@ def _prepared(
         backbone=None if known else backbone_of(config.model),
         cache=config.cache,
     )
+    data.rows["train"].check_steps(config.training.batch)
+    return data
 
 
 def _drop_checkpoints(folder: RunFolder) -> None:
@@ -242,7 +253,7 @@ def rows_of_part(known: Bools, split: npt.NDArray[np.str_], part: str, name: str
     """The numbers of a part's rows whose target is known, bool (N,); raises `UserError` where there are none."""
     mine = known if part == "all" else known & (split == part)
     if not mine.any():
-        raise UserError(f"{name} has no {part} rows with a target")
+        raise UserError(f"{name} has no {'rows' if part == 'all' else part + ' rows'} with a target")
     return np.flatnonzero(mine)
 
 

@@ -42,6 +42,13 @@ class Predicted:
     bad: list[BadCellRecord]
     notes: list[str] = field(default_factory=list)
 
+    def told(self, out: str) -> Iterator[str]:
+        """The same in lines for people, but for the remarks."""
+        yield f"{self.rows:,} rows answered in {out}"
+        if self.bad:
+            skipped = f"; {self.skipped:,} rows skipped" if self.skipped else ""
+            yield f"{len(self.bad):,} cells could not be read{skipped}; first: {self.bad[0]}"
+
 
 class _Writer(Protocol):
     def write_table(self, table: pa.Table) -> None: ...

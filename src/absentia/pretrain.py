@@ -17,6 +17,7 @@ from absentia.data.absence import MaskPlan
 from absentia.data.catalog import open_source
 from absentia.data.presence import count_patterns
 from absentia.data.rows import OnBad, Rows
+from absentia.data.schema import Schema
 from absentia.data.table import Table
 from absentia.declared import declared_schema
 from absentia.environment import versions
@@ -27,7 +28,7 @@ from absentia.learn.build import fitted_from, fitted_to, make_method, patterns_s
 from absentia.learn.folder import RunFolder
 from absentia.learn.identity import identity_of
 from absentia.learn.loop import Loop, Validation
-from absentia.learn.prepare import Prepared, prepare, survey
+from absentia.learn.prepare import Prepared, Survey, prepare, survey
 from absentia.methods.base import Method, Stage
 from absentia.methods.imagining import Imagining
 from absentia.methods.pretraining import Pretraining
@@ -60,32 +61,20 @@ def pretrain_run(
     table = source if isinstance(source, Table) else open_source(config.table if source is None else source)
     schema = declared_schema(config, table, watcher.say, need_target=False)
     schema = schema if config.target else replace(schema, target=None)
-    dense = schema.target is not None and schema.target.kind == "mask"
-    if dense and not _kind(config).dense:
+    if _is_dense(schema) and not _kind(config).dense:
         raise UserError("a mask is answered by a dense network, which is pretrained with --method universal")
     seen = survey(table, schema)
     plan = MaskPlan.load(config.plan) if config.plan else None
-    folder.create(resume=resume)
-    identity = identity_of(folder, config, plan, seen, resume)
-    done = folder.path / "config.json"
-    if resume and done.exists():
-        _clear(folder)
-        return folder.read_json(done)
-    known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
-    on_bad: OnBad = config.on_bad  # type: ignore[assignment]
-    data = prepare(
-        *(table, schema),
-        plan=plan,
-        on_bad=on_bad,
-        advance=watcher.reading,
-        seen=seen,
-        fitted=known,
-        splits=SPLITS,
-        cache=config.cache,
-        labels=not dense,
-    )
-    folder.write_json(folder.schema, fitted_to(data.fitted))
-    method = _trained(config, data, folder, identity, watcher)
+    with folder.undone():
+        folder.create(resume=resume)
+        identity = identity_of(folder, config, plan, seen, resume)
+        done = folder.path / "config.json"
+        if resume and done.exists():
+            _clear(folder)
+            return folder.read_json(done)
+        data = _prepared(config, folder, table, schema, seen, plan, resume, watcher)
+        folder.write_json(folder.schema, fitted_to(data.fitted))
+        method = _trained(config, data, folder, identity, watcher)
     saw = _saw(config, data, method) | _kept(folder)
     beside = method.beside() if isinstance(method, Imagining) else {}
     content = save_backbone(folder.path, method.backbone, data.fitted, config.model, saw, beside)
@@ -132,6 +121,38 @@ def _kind(config: RunConfig) -> type[Pretraining | Imagining]:
     if config.method not in (RunConfig.method, *KINDS):
         raise UserError(f"there is no pretraining {config.method!r}; {nearest(config.method, KINDS)}")
     return KINDS.get(config.method, Pretraining)
+
+
+def _prepared(
+    config: RunConfig,
+    folder: RunFolder,
+    table: Table,
+    schema: Schema,
+    seen: Survey,
+    plan: MaskPlan | None,
+    resume: bool,
+    watcher: Watcher,
+) -> Prepared:
+    """The rows to learn from, under what an interrupted pretraining has fitted already; masks stay closed."""
+    known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
+    on_bad: OnBad = config.on_bad  # type: ignore[assignment]
+    data = prepare(
+        *(table, schema),
+        plan=plan,
+        on_bad=on_bad,
+        advance=watcher.reading,
+        seen=seen,
+        fitted=known,
+        splits=SPLITS,
+        cache=config.cache,
+        labels=not _is_dense(schema),
+    )
+    data.rows["train"].check_steps(config.training.batch)
+    return data
+
+
+def _is_dense(schema: Schema) -> bool:
+    return schema.target is not None and schema.target.kind == "mask"
 
 
 def _trained(

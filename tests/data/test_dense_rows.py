@@ -220,7 +220,7 @@ def test_rows_of_different_sizes_need_a_crop() -> None:
     for row, larger in zip(made, scans.rows(side=15), strict=True):
         row |= larger if row["patient"] == "p1" else {}
     rows = dense(scans.prepared(made))
-    with pytest.raises(UserError, match=r"rows of a step differ in size, 12 x 12 and 15 x 15: say --masks\.crop"):
+    with pytest.raises(UserError, match=r"size, 12 x 12 \(p0\) and 15 x 15 \(p1\): say --masks\.crop"):
         rows.batch(np.arange(len(rows)))
     assert all_of(dense(scans.prepared(made, crop=[10])), 3).space == (10, 10)
     portions = [part.tolist() for part in rows.portions(256)]

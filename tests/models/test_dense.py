@@ -1,4 +1,4 @@
-"""Dense networks: any size, any of five architectures, levels that can be changed, and hidden voxels unread."""
+"""Dense networks: any size, any of six architectures, levels that can be changed, and hidden voxels unread."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "DynUNet": {"filters": (4, 4, 8), "strides": (1, 2, 2), "kernel_size": (3, 3, 3), "upsample_kernel_size": (2, 2)},
     "UNETR": {"img_size": 32, "hidden_size": 12, "num_heads": 2, "mlp_dim": 12, "feature_size": 4},
     "SwinUNETR": {"depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 3},
+    "FusionUNet": {"features": (4, 4, 8), "depth": 1, "heads": 2},
 }
 
 

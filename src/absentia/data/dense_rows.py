@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +49,7 @@ class DenseRows(Rows):
     _boxes: dict[int, Box] = field(default_factory=dict, repr=False)
     _strays: dict[int, str] = field(default_factory=dict, repr=False)
     _moved: dict[str, float] = field(default_factory=dict, repr=False)
+    _flat: list[str] = field(default_factory=list, repr=False)
 
     @property
     def at_once(self) -> int:
@@ -71,7 +72,20 @@ class DenseRows(Rows):
                 f"{len(self._moved):,} cells have another origin than their row, the first {where} by {far:.3g} mm; "
                 "their voxels were taken as they are counted."
             )
+        if self._flat:
+            said.append(f"{len(self._flat):,} cells have the same value everywhere and show nothing: {self._flat[0]}.")
+        if self.target is not None and len(self) and not self.target.any():
+            said.append("Every mask is empty, so that scores only say where nothing is predicted.")
         return said
+
+    def check_steps(self, size: int) -> None:
+        """Rows of different sizes need a crop, or a step each; a crop needs a length for every axis, or one."""
+        assert self.schema.target is not None
+        masks, dims = self.schema.target.masks, next(iter(self.decoders.values())).dims  # type: ignore[attr-defined]
+        crop, _ = masks.sides("crop", dims), masks.sides("window", dims)
+        if size > 1 and crop is None:
+            there = np.flatnonzero(self.presence.any(axis=1)).tolist()
+            self._check_equal((self.space(position), position) for position in there)
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> Rows:
         rows = super().where(chosen)
@@ -116,8 +130,8 @@ class DenseRows(Rows):
             present = positions[presence[:, m]]
             values[name] = dict(zip(present.tolist(), self._get(name, present), strict=True))
         seen = [self._seen(values, position, draw) for position in positions.tolist()]
-        spaces = {_space_of(s) or self.space(p) for s, p in zip(seen, positions.tolist(), strict=True)}
-        self._check_equal(spaces)
+        spaces = [_space_of(s) or self.space(p) for s, p in zip(seen, positions.tolist(), strict=True)]
+        self._check_equal(zip(spaces, positions.tolist(), strict=True))
         found = {name: [s.voxels[name] for s in seen if name in s.voxels] for name in self.schema.names}
         dims = len(seen[0].corner) if seen else 0
         return Batch(
@@ -127,7 +141,7 @@ class DenseRows(Rows):
             target=_stacked([s.mask.astype(np.float32) for s in seen if s.mask is not None]) if self.labelled else None,
             memo=self.memo,
             places=torch.from_numpy(positions),
-            space=next(iter(spaces), (1,) * dims),
+            space=spaces[0] if spaces else (1,) * dims,
             corner=torch.tensor([s.corner for s in seen]) if draw is not None else None,
         )
 
@@ -148,17 +162,26 @@ class DenseRows(Rows):
         settings = self.schema.target.masks
         return Cut(settings=settings, sides=settings.sides("crop", dims))
 
-    def _check_equal(self, spaces: set[tuple[int, ...]]) -> None:
-        if len(spaces) > 1:
-            sizes = " and ".join(" x ".join(map(str, space)) for space in sorted(spaces)[:2])
-            raise UserError(f"rows of a step differ in size, {sizes}: say --masks.crop, or --training.batch 1")
+    def _check_equal(self, spaces: Iterable[tuple[tuple[int, ...], int]]) -> None:
+        """Raise `UserError` where rows (their sides, their position) that learn together differ."""
+        found: dict[tuple[int, ...], int] = {}
+        for space, position in spaces:
+            found.setdefault(space, position)
+        if len(found) > 1:
+            named = [f"{' x '.join(map(str, space))} ({self._called(p)})" for space, p in list(found.items())[:2]]
+            raise UserError(
+                f"rows of a step differ in size, {' and '.join(named)}: say --masks.crop, or --training.batch 1"
+            )
 
     # ------------------------------------------------------------------------------------------- reading them
 
     def _open(self, reader: CellReader, name: str, position: int, cell: Any) -> Opened:
         """A cell, which must lie where the others of its row do."""
         opened = super()._open(reader, name, position, cell)
-        self._settle(position, opened.value["voxels"].shape[1:], opened.value["affine"], name)
+        voxels = opened.value["voxels"]
+        self._settle(position, voxels.shape[1:], opened.value["affine"], name)
+        if not voxels.any():
+            self._flat.append(f"{name!r} of {self._called(position)}")
         return opened
 
     def _settle(self, position: int, space: tuple[int, ...], affine: Array, column: str) -> None:

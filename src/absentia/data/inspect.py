@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -50,8 +50,11 @@ class Unreadable:
     column: str
     reason: str
 
+    entity: str | None = None
+
     def __str__(self) -> str:
-        return f"row {self.row}, column {self.column!r}: {self.reason}"
+        whose = f" (of {self.entity})" if self.entity else ""
+        return f"row {self.row}, column {self.column!r}: {self.reason}{whose}"
 
 
 @dataclass
@@ -135,7 +138,20 @@ def inspect(
     if grids is not None and schema.target is not None:
         column = schema.target.column
         _add(found, listed, ((column, Unreadable(*bad)) for bad in grids.wrong_masks(schema.target)))
+    found.bad = _named(found.bad, table, schema)
     return found
+
+
+def _named(bad: list[Unreadable], table: Table, schema: Schema) -> list[Unreadable]:
+    """Bad cells with whose they are, where a column says that."""
+    if schema.id is None or not bad:
+        return bad
+    ids, start = dict[int, Any](), 0
+    for chunk in table.chunks(_ROWS):
+        here = [cell.row for cell in bad if start <= cell.row < start + chunk.num_rows]
+        ids |= {row: chunk[schema.id][row - start].as_py() for row in here}
+        start += chunk.num_rows
+    return [cell if ids[cell.row] is None else replace(cell, entity=str(ids[cell.row])) for cell in bad]
 
 
 def _add(found: Inspection, listed: int, bad: Iterable[tuple[str, Unreadable]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -101,7 +102,7 @@ class InspectionView:
         else:
             yield Text(f"{_count(total, 'cell')} cannot be read:", style="red")
             for cell in found.bad[:_BAD]:
-                yield Text(f"  {cell}", no_wrap=True, overflow="ellipsis")
+                yield Padding(Text(str(cell)), (0, 0, 0, 2))
             if total > len(found.bad[:_BAD]):
                 yield Text(f"  and {total - len(found.bad[:_BAD]):,} more", style="dim")
 

@@ -108,6 +108,9 @@ class Rows:
         """What a person should know of what was read."""
         return []
 
+    def check_steps(self, size: int) -> None:
+        """Raise `UserError` where rows cannot be learned from `size` at a time."""
+
     def where(self, chosen: npt.NDArray[np.bool_]) -> Rows:
         """Some of the rows (bool (N,)), with what has been read of them."""
         positions = np.flatnonzero(chosen)

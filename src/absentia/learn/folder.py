@@ -79,9 +79,24 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"the folder {self.path} cannot be made: {error.strerror}") from None
 
-    def forget(self) -> None:
-        """Undo `create`, where a run ends before anything was learned: the same command may be given again."""
-        self.config.unlink(missing_ok=True)
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """A new run that ends in a `UserError` before anything was learned leaves nothing behind.
+
+        What is wrong can then be mended and the same command given again.
+        """
+        fresh = not self.config.exists()
+        try:
+            yield
+        except UserError:
+            if fresh and not self.metrics.exists() and not any(self.path.glob("checkpoint*.safetensors")):
+                self._forget()
+            raise
+
+    def _forget(self) -> None:
+        """Undo `create` and what was written about a run that has not begun; other files stay."""
+        for path in (self.config, self.schema, self.plan):
+            path.unlink(missing_ok=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 

@@ -1,4 +1,4 @@
-"""Networks that answer for every voxel: a MONAI network with its last layer taken off, behind one small interface.
+"""Networks that answer for every voxel: MONAI's or one of ours, its last layer taken off, behind one small interface.
 
 What is absent is a channel of zeros. `aligned` writes what is there into its place, and reads nothing else.
 """
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from absentia.data.batch import Batch
 from absentia.errors import UserError, extra, nearest
+from absentia.models.fusion_unet import FusionUNet
 
 __all__ = ["NETWORKS", "DenseBackbone", "Modulate", "aligned"]
 
@@ -28,9 +29,10 @@ Modulate = Callable[[Tensor, int], Tensor]
 
 @dataclass(frozen=True)
 class Tapped:
-    """Where a network of MONAI's is tapped: the modules with these names, and the layer that is taken off.
+    """Where a network is tapped: the modules with these names, and the layer that is taken off.
 
     options: where ours differ from MONAI's.  factor: sides must be multiples of it, from the network's options.
+    apart: whether it is ours, and asks which contrasts are there.
     """
 
     deep: Callable[[nn.Module], str]
@@ -38,6 +40,7 @@ class Tapped:
     last: str
     factor: Callable[[Mapping[str, Any]], int]
     options: Mapping[str, Any]
+    apart: bool = False
 
 
 def _listed(prefix: str) -> Callable[[nn.Module], list[str]]:
@@ -85,13 +88,21 @@ NETWORKS: dict[str, Tapped] = {
         factor=lambda options: options.get("patch_size", 2) ** 5,
         options={"feature_size": 12},
     ),
+    "FusionUNet": Tapped(
+        deep=lambda net: "fused",
+        decoder=_listed("decoders"),
+        last="last",
+        factor=lambda options: 2 ** (len(options["features"]) - 1),
+        options={"features": (8, 16, 32, 64, 128)},
+        apart=True,
+    ),
 }
 
 
 class DenseBackbone(nn.Module):
-    """A MONAI network by its name, without its last layer.
+    """A network by its name, without its last layer.
 
-    channels: of each contrast, in order.  dims: 2 or 3.  options: of the MONAI class.
+    channels: of each contrast, in order.  dims: 2 or 3.  options: of the network's class.
     deep, width: channels of the bottleneck and of the last decoder level.  levels: channels after each of those.
     frozen: whether nothing in it learns.
     Sides that the network cannot halve often enough are filled up with zeros, and what comes out is cut back.
@@ -111,10 +122,12 @@ class DenseBackbone(nn.Module):
         self.dims, self.channels, self.network = dims, tuple(channels), network
         self.fixed = _fixed(settings, dims)
         self.factor = tapped.factor(settings)
-        self.net = _built(network, settings, dims, sum(channels))
-        self.frozen, self.total = False, sum(channels)
+        self.net = _built(network, settings, dims, channels)
+        self.frozen, self.apart, self.whole = False, tapped.apart, tuple(channels)
         self.register_buffer("places", None, persistent=False)
+        self.register_buffer("contrasts", None, persistent=False)
         self.places: Tensor | None
+        self.contrasts: Tensor | None
         self.taps = (tapped.deep(self.net), *tapped.decoder(self.net))
         self.net.set_submodule(tapped.last, nn.Identity())
         try:
@@ -126,8 +139,11 @@ class DenseBackbone(nn.Module):
     def given(self, places: Sequence[Sequence[int]]) -> DenseBackbone:
         """From now on it is given these of its channels alone, for each contrast some; zeros stand for the others."""
         inner = [place for own in places for place in own]
+        contrast_of = [m for m, count in enumerate(self.whole) for _ in range(count)]
         self.channels = tuple(len(own) for own in places)
-        self.places = None if inner == list(range(self.total)) else torch.tensor(inner)
+        plain = inner == list(range(sum(self.whole)))
+        self.places = None if plain else torch.tensor(inner)
+        self.contrasts = None if plain else torch.tensor([contrast_of[own[0]] for own in places])
         return self
 
     def freeze(self) -> DenseBackbone:
@@ -141,16 +157,20 @@ class DenseBackbone(nn.Module):
         super().train(mode and not self.frozen)
         return self
 
-    def forward(self, x: Tensor, modulate: Modulate | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, modulate: Modulate | None = None, there: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(B, M*C, *space) to the bottleneck (B, deep, *low) and features (B, width, *space).
 
         modulate: changes what comes out of each decoder level, before the next one.
+        there: bool (B, M), which contrasts mean something, for a network that keeps them apart; all by default.
         """
+        known = (self._known(x, there),) if self.apart else ()
         x = self._placed(x)
         space, room = x.shape[2:], self._room(x.shape[2:])
         missing = [n for have, need in zip(space, room, strict=True) for n in (need - have, 0)][::-1]
         with self._tapped(modulate) as deep:
-            features = self.net(F.pad(x, missing) if any(missing) else x)
+            features = self.net(F.pad(x, missing) if any(missing) else x, *known)
         cut = (slice(None), slice(None), *(slice(0, n) for n in space))
         return deep[0], features[cut]
 
@@ -158,7 +178,14 @@ class DenseBackbone(nn.Module):
         """The channels that it is given where it expects them."""
         if self.places is None:
             return x
-        return x.new_zeros(len(x), self.total, *x.shape[2:]).index_copy(1, self.places, x)
+        return x.new_zeros(len(x), sum(self.whole), *x.shape[2:]).index_copy(1, self.places, x)
+
+    def _known(self, x: Tensor, there: Tensor | None) -> Tensor:
+        """Which of the contrasts that it expects are there."""
+        there = torch.ones(len(x), len(self.channels), dtype=torch.bool, device=x.device) if there is None else there
+        if self.contrasts is None:
+            return there
+        return there.new_zeros(len(x), len(self.whole)).index_copy(1, self.contrasts, there)
 
     def _room(self, space: Sequence[int]) -> tuple[int, ...]:
         """The sides that the network is given for these: twice its factor at least, so that norms see something."""
@@ -236,20 +263,26 @@ def _tapped(network: str) -> Tapped:
     return NETWORKS[network]
 
 
-def _built(network: str, settings: dict[str, Any], dims: int, channels: int) -> nn.Module:
-    with extra("mri", "networks for volumes"):
-        from monai.networks import nets
-    kind = getattr(nets, network)
-    known = list(inspect.signature(kind).parameters)
+def _built(network: str, settings: dict[str, Any], dims: int, channels: Sequence[int]) -> nn.Module:
+    kind: Callable[..., nn.Module] = FusionUNet if _tapped(network).apart else _of_monai(network)
+    given: dict[str, Any] = {"spatial_dims": dims, "in_channels": sum(channels), "out_channels": 1}
+    if _tapped(network).apart:
+        given = {"dims": dims, "channels": channels}
+    known = [name for name in inspect.signature(kind).parameters if name not in given]
     for key in settings:
         if key not in known:
             raise UserError(f"model.network_options: {network} has no option {key!r}; {nearest(key, known)}")
-    given = {"spatial_dims": dims, "in_channels": channels, "out_channels": 1} | settings
     try:
-        net: nn.Module = kind(**given)
+        return kind(**given, **settings)
     except (TypeError, ValueError, AssertionError, ImportError) as error:
         raise UserError(f"model.network {network} cannot be built with {settings}: {error}") from None
-    return net
+
+
+def _of_monai(network: str) -> Callable[..., nn.Module]:
+    with extra("mri", "networks for volumes"):
+        from monai.networks import nets
+    made: Callable[..., nn.Module] = getattr(nets, network)
+    return made
 
 
 def _fixed(settings: Mapping[str, Any], dims: int) -> tuple[int, ...] | None:

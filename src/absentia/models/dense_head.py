@@ -43,5 +43,5 @@ class DenseHead(nn.Module):
     def read(self, backbone: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Scores (B, K, *space) of a batch, through a dense backbone; it has no embeddings by modality."""
         assert isinstance(backbone, DenseBackbone)
-        x, _ = aligned(batch, self.names, self.scores.weight, backbone.channels)
-        return self(backbone(x)[1]), {}
+        x, there = aligned(batch, self.names, self.scores.weight, backbone.channels)
+        return self(backbone(x, there=there)[1]), {}

@@ -22,6 +22,7 @@ NIFTI = (".nii", ".nii.gz")
 GZIP, MAGIC = b"\x1f\x8b", (b"n+1\0", b"n+2\0")
 LARGEST = 2**31  # bytes of a volume once it is unpacked; a larger one is a mistake or an attack
 EXPECTED = "bytes, a path or nested lists"
+MOST = float(np.finfo(np.float32).max) / 4  # of a voxel, so that differences fit too
 NEARLY = 1e-3  # mm, and share of a voxel's size
 TURNED = 1.0  # degrees; at the edge of a head that is a voxel or two
 
@@ -112,7 +113,7 @@ def _nifti(content: bytes) -> Grid:
         image = (Nifti2Image if content[4:8] in MAGIC else Nifti1Image).from_bytes(content)
         voxels = np.asanyarray(image.dataobj)
     except (OSError, ValueError, EOFError, HeaderDataError, ImageFileError) as error:
-        raise BadCell(f"is a damaged or truncated volume: {error}") from None
+        raise BadCell(f"is a damaged or truncated volume: {' '.join(str(error).split())}") from None
     if image.affine is None or not np.isfinite(image.affine).all():
         raise BadCell("has an affine that is not finite")
     while voxels.ndim > 3 and voxels.shape[-1] == 1:  # as many programs write a single volume
@@ -148,6 +149,8 @@ def _checked(voxels: Array) -> Array:
 def _finite(voxels: Array) -> Array:
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise BadCell(f"holds {int((~np.isfinite(voxels)).sum()):,} voxels that are NaN or infinite")
+    if max(-float(voxels.min()), float(voxels.max())) > MOST:
+        raise BadCell(f"holds voxels from {voxels.min():.4g} to {voxels.max():.4g}, which float32 has no room for")
     return voxels
 
 
