@@ -30,13 +30,22 @@ from absentia.learn.build import build_method, fitted_from, patterns_seen
 from absentia.learn.folder import RunFolder
 from absentia.learn.identity import identity_of
 from absentia.learn.loop import Listener, Loop, Validation
-from absentia.learn.prepare import Prepared, Survey, prepare, rows_of, survey
+from absentia.learn.prepare import Fitted, Prepared, Survey, prepare, rows_of, survey
 from absentia.learn.run import Run, read_config, save_method, save_setup
 from absentia.learn.session import rows_to_close
 from absentia.methods.base import Bools, Method, Stage
 from absentia.run_report import bad_cells, run_report, write_page
 
-__all__ = ["Watcher", "declared_schema", "evaluate_run", "part_of", "rows_of_part", "train_run"]
+__all__ = [
+    "Watcher",
+    "declared_schema",
+    "evaluate_run",
+    "fitted_before",
+    "part_of",
+    "prepared_rows",
+    "rows_of_part",
+    "train_run",
+]
 
 MOST_VALIDATED = 31  # patterns looked at in a validation; more are thinned out evenly
 
@@ -97,7 +106,9 @@ def train_run(
         if resume and folder.report.exists():  # it is written last: nothing is left to do
             _drop_checkpoints(folder)
             return folder.read_json(folder.report)
-        data = _prepared(config, folder, table, schema, seen, plan, resume, watcher)
+        known = fitted_before(folder, resume)
+        backbone = None if known else backbone_of(config.model)
+        data = prepared_rows(config, table, schema, seen, plan, watcher, fitted=known, backbone=backbone)
         report = _trained(config, folder, data, seen, plan, identity, watcher)
     report["command"] = command or "absentia train " + shlex.join(sys.argv[2:])
     if page:
@@ -143,29 +154,24 @@ def _trained(
     return report
 
 
-def _prepared(
+def fitted_before(folder: RunFolder, resume: bool) -> Fitted | None:
+    """What an interrupted run has fitted already, if this one goes on with it."""
+    return fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
+
+
+def prepared_rows(
     config: RunConfig,
-    folder: RunFolder,
     table: Table,
     schema: Schema,
     seen: Survey,
     plan: MaskPlan | None,
-    resume: bool,
     watcher: Watcher,
+    **how: Any,
 ) -> Prepared:
-    """The rows of a training, under what an interrupted run has fitted already."""
-    known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
+    """The rows of a training, of which there are enough for a step; `how` as `prepare` has it."""
     on_bad: OnBad = config.on_bad  # type: ignore[assignment]
-    data = prepare(
-        *(table, schema),
-        plan=plan,
-        on_bad=on_bad,
-        advance=watcher.reading,
-        seen=seen,
-        fitted=known,
-        backbone=None if known else backbone_of(config.model),
-        cache=config.cache,
-    )
+    reading = watcher.reading
+    data = prepare(table, schema, plan=plan, on_bad=on_bad, advance=reading, seen=seen, cache=config.cache, **how)
     data.rows["train"].check_steps(config.training.batch)
     return data
 

@@ -16,19 +16,19 @@ from absentia.config import RunConfig, config_to
 from absentia.data.absence import MaskPlan
 from absentia.data.catalog import open_source
 from absentia.data.presence import count_patterns
-from absentia.data.rows import OnBad, Rows
+from absentia.data.rows import Rows
 from absentia.data.schema import Schema
 from absentia.data.table import Table
 from absentia.declared import declared_schema
 from absentia.environment import versions
 from absentia.errors import UserError, nearest
-from absentia.jobs import Quiet, Watcher
+from absentia.jobs import Quiet, Watcher, fitted_before, prepared_rows
 from absentia.learn.backbones import save_backbone
-from absentia.learn.build import fitted_from, fitted_to, make_method, patterns_seen
+from absentia.learn.build import fitted_to, make_method, patterns_seen
 from absentia.learn.folder import RunFolder
 from absentia.learn.identity import identity_of
 from absentia.learn.loop import Loop, Validation
-from absentia.learn.prepare import Prepared, Survey, prepare, survey
+from absentia.learn.prepare import Prepared, survey
 from absentia.methods.base import Method, Stage
 from absentia.methods.imagining import Imagining
 from absentia.methods.pretraining import Pretraining
@@ -72,7 +72,9 @@ def pretrain_run(
         if resume and done.exists():
             _clear(folder)
             return folder.read_json(done)
-        data = _prepared(config, folder, table, schema, seen, plan, resume, watcher)
+        known, labels = fitted_before(folder, resume), not _is_dense(schema)  # masks stay closed
+        how = {"fitted": known, "splits": SPLITS, "labels": labels}
+        data = prepared_rows(config, table, schema, seen, plan, watcher, **how)
         folder.write_json(folder.schema, fitted_to(data.fitted))
         method = _trained(config, data, folder, identity, watcher)
     saw = _saw(config, data, method) | _kept(folder)
@@ -121,34 +123,6 @@ def _kind(config: RunConfig) -> type[Pretraining | Imagining]:
     if config.method not in (RunConfig.method, *KINDS):
         raise UserError(f"there is no pretraining {config.method!r}; {nearest(config.method, KINDS)}")
     return KINDS.get(config.method, Pretraining)
-
-
-def _prepared(
-    config: RunConfig,
-    folder: RunFolder,
-    table: Table,
-    schema: Schema,
-    seen: Survey,
-    plan: MaskPlan | None,
-    resume: bool,
-    watcher: Watcher,
-) -> Prepared:
-    """The rows to learn from, under what an interrupted pretraining has fitted already; masks stay closed."""
-    known = fitted_from(folder.read_json(folder.schema)) if resume and folder.schema.exists() else None
-    on_bad: OnBad = config.on_bad  # type: ignore[assignment]
-    data = prepare(
-        *(table, schema),
-        plan=plan,
-        on_bad=on_bad,
-        advance=watcher.reading,
-        seen=seen,
-        fitted=known,
-        splits=SPLITS,
-        cache=config.cache,
-        labels=not _is_dense(schema),
-    )
-    data.rows["train"].check_steps(config.training.batch)
-    return data
 
 
 def _is_dense(schema: Schema) -> bool:
