@@ -164,7 +164,7 @@ def test_temperatures_are_chosen_by_pattern_and_keep_the_order_of_answers() -> N
     scores[:200] = scores[:200].roll(1, dims=1)  # sure, and wrong half of the time
     pattern = torch.tensor([True, False])
     prior = torch.zeros(3)
-    loss = partial(torch.nn.functional.cross_entropy, target=target)
+    loss = partial(torch.nn.functional.cross_entropy, target=target, reduction="none")
     assert guard.decide(pattern, scores[None], prior, loss, says=(0.0,), sharpen=True) == 0
     cooled = guard.tempered(scores, pattern.expand(400, 2), prior)
     assert cooled.abs().max() < scores.abs().max()
@@ -177,11 +177,31 @@ def test_guesses_get_the_say_that_held_out_rows_want() -> None:
     guard, pattern, prior = Guard(modalities=2), torch.tensor([True, False]), torch.zeros(3)
     target = torch.arange(60) % 3
     right = torch.nn.functional.one_hot(target, 3).float()
-    loss = partial(torch.nn.functional.cross_entropy, target=target)
+    loss = partial(torch.nn.functional.cross_entropy, target=target, reduction="none")
     scores = torch.stack([0 * right, right, 3 * right, -right])
     assert guard.decide(pattern, scores, prior, loss, says=SAYS, sharpen=False) == 0.5
     assert guard.says(torch.tensor([[True, False], [False, True]])).tolist() == [0.5, 1.0]
     assert guard.decide(pattern, 0 * scores, prior, loss, says=SAYS, sharpen=False) == 0, "of equal ones the least"
+
+
+def test_guesses_have_no_say_unless_held_out_rows_are_sure_and_no_fewer_of_them_right() -> None:
+    guard, pattern, prior = Guard(modalities=2), torch.tensor([True, False]), torch.zeros(2)
+    target = torch.zeros(100, dtype=torch.long)
+    loss = partial(torch.nn.functional.cross_entropy, target=target, reduction="none")
+
+    def chosen(gains: torch.Tensor, right: bool = False) -> float:
+        """Of two says the first leaves rows undecided; the other adds so much for their class."""
+        scores = torch.stack([torch.zeros(100, 2), torch.stack([gains, -gains], dim=1)])
+        rightly = (lambda x: x.argmax(dim=1) == target) if right else None
+        return guard.decide(pattern, scores, prior, loss, says=(0.0, 1.0), sharpen=False, right=rightly)
+
+    noise = torch.linspace(-0.5, 0.5, 100)
+    assert chosen(noise + 0.12) == 1.0
+    assert chosen(noise + 0.05) == 0.0, "the gain is within its standard error"
+    most = torch.full((100,), 0.5)
+    most[:10] = -0.1
+    assert chosen(most) == 1.0
+    assert chosen(most, right=True) == 0.0, "ten rows that were right are not any more"
 
 
 def test_a_pretrained_text_encoder_is_read_by_prompts_and_tuned_by_its_biases(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ FEWEST = 30  # rows that a temperature is chosen from
 SAYS = (0.0, 0.25, 0.5, 1.0)  # from switched off to the say of what is present
 TEMPERATURES = 2.0 ** torch.arange(-2, 3.01, 0.25)
 
-Loss = Callable[[Tensor], Tensor]
+OfRows = Callable[[Tensor], Tensor]
+"""Scores (n, K) to a number of each row, (n,)."""
 
 
 class Guard(nn.Module):
@@ -45,31 +46,55 @@ class Guard(nn.Module):
         return prior + (scores - prior) / warmth
 
     def decide(
-        self, pattern: Tensor, scores: Tensor, prior: Tensor, loss: Loss, *, says: Sequence[float], sharpen: bool
+        self,
+        pattern: Tensor,
+        scores: Tensor,
+        prior: Tensor,
+        lost: OfRows,
+        *,
+        says: Sequence[float],
+        sharpen: bool,
+        right: OfRows | None = None,
     ) -> float:
-        """Choose a pattern's say and temperature, those with the least loss; returns the say.
+        """Choose a pattern's say and temperature, as `_chosen`; returns the say.
 
-        pattern: bool (M,).  scores: (S, n, K), of the same rows for each of `says`; of equally good ones the first is
-        taken.  sharpen: whether a temperature is chosen too; of fewer than 30 rows none is.
+        pattern: bool (M,).  scores: (S, n, K), of the same rows for each of `says`.  sharpen: whether a temperature is
+        chosen too; of fewer than 30 rows none is.  right: which rows are answered rightly, where answers are classes.
         """
-        warmths, losses = zip(*(self._warmth(one, prior, loss, sharpen) for one in scores), strict=True)
-        best = int(torch.stack(losses).argmin())
+        warmths = [self._warmth(one, prior, lost, sharpen) for one in scores]
+        warmed = [prior + (one - prior) / warmth for one, warmth in zip(scores, warmths, strict=True)]
+        rightly = None if right is None else torch.stack([right(one) for one in warmed])
+        best = _chosen(torch.stack([lost(one) for one in warmed]), rightly)
         code = int(self._codes(pattern[None])[0])
         self.say[code], self.temperature[code] = says[best], warmths[best]
         return says[best]
 
-    def _warmth(self, scores: Tensor, prior: Tensor, loss: Loss, sharpen: bool) -> tuple[float, Tensor]:
-        """The temperature with the least loss, and this loss."""
+    def _warmth(self, scores: Tensor, prior: Tensor, lost: OfRows, sharpen: bool) -> float:
+        """The temperature with the least loss."""
         if not sharpen or len(scores) < FEWEST or scores.shape[1] < 2:
-            return 1.0, loss(scores)
-        losses = torch.stack([loss(prior + (scores - prior) / t) for t in TEMPERATURES.to(scores)])
-        best = int(losses.argmin())
-        return float(TEMPERATURES[best]), losses[best]
+            return 1.0
+        losses = torch.stack([lost(prior + (scores - prior) / t).mean() for t in TEMPERATURES.to(scores)])
+        return float(TEMPERATURES[int(losses.argmin())])
 
     def _codes(self, presence: Tensor) -> Tensor:
         if self.by_count:
             return (~presence).sum(dim=1)
         return (presence.long() << torch.arange(presence.shape[1], device=presence.device)).sum(dim=1)
+
+
+def _chosen(losses: Tensor, right: Tensor | None) -> int:
+    """The choice with the least mean loss (S, n), among those with no fewer rows right, bool (S, n), than the first.
+
+    It is the first one unless the gain over it, row by row, is more than its standard error.
+    """
+    mean = losses.mean(dim=1)
+    if right is not None:
+        rightly = right.sum(dim=1)
+        mean = mean.masked_fill(rightly < rightly[0], float("inf"))
+    best = int(mean.argmin())
+    gain = losses[0] - losses[best]
+    sure = len(gain) > 1 and bool(gain.mean() > gain.std() / len(gain) ** 0.5)
+    return best if sure else 0
 
 
 def _representatives(modalities: int) -> Tensor:

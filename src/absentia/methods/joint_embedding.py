@@ -133,9 +133,10 @@ class JointEmbedding(Method):
             scores, targets = self._held_out(batches, shown, says)
             if not len(targets):
                 continue
-            loss = partial(task_loss, target=targets, codec=self.parts.codec)
-            sharpen = self.options.calibrate
-            say = self.guard.decide(pattern, scores, self.prior, loss, says=says, sharpen=sharpen)
+            lost = partial(row_losses, target=targets, codec=self.parts.codec)
+            right = partial(_right, targets) if self.parts.codec.target.kind == "class" else None
+            how = {"says": says, "sharpen": self.options.calibrate, "right": right}
+            say = self.guard.decide(pattern, scores, self.prior, lost, **how)
             off += [pattern_name(self.parts.names, shown.tolist())] if len(says) > 1 and not say else []
         self.train(was)
         if off:
@@ -387,3 +388,8 @@ class JointEmbedding(Method):
             if name in own:
                 out[presence[:, m], m] = own[name].to(out.dtype)
         return out, presence
+
+
+def _right(classes: Tensor, scores: Tensor) -> Tensor:
+    """Which of the rows (n, K) are answered with their class, bool (n,)."""
+    return scores.argmax(dim=1) == classes
