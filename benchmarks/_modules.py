@@ -1,7 +1,8 @@
 """Networks that somebody would write who never thought of absence; the benchmarks train and adapt them.
 
 An encoder per modality (convolutions with batch norm, an LSTM, a perceptron), and a fusion: a transformer over all
-tokens, or every stream attending to every other (as in MulT, Tsai et al. 2019, arXiv 1906.00295), or a ViLT.
+tokens, or every stream attending to every other (as in MulT, Tsai et al. 2019, arXiv 1906.00295), or a ViLT. For an
+answer at every pixel, two pyramids of convolutions that meet at each of their scales.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["WIDTH", "CrossModal", "Fusion", "Numbers", "Picture", "Signal", "Vilt", "Words"]
+__all__ = ["WIDTH", "CrossModal", "Fusion", "Numbers", "Picture", "Pixels", "Signal", "Vilt", "Words"]
 
 WIDTH = 64
 
@@ -155,6 +156,49 @@ class Vilt(nn.Module):
         """Word numbers (B, l), 0 for none, and pictures (B, c, side, side) to (B, K)."""
         output = self.backbone(input_ids=text, attention_mask=(text != 0).long(), pixel_values=image)
         return self.head(output.pooler_output)  # type: ignore[no-any-return]
+
+
+class Pixels(nn.Module):
+    """A class for every pixel: an encoder per modality, and a decoder that reads all of them at each scale.
+
+    channels: of each modality's pictures (B, c, h, w), h and w multiples of 4.
+    """
+
+    def __init__(self, channels: Mapping[str, int], classes: int) -> None:
+        super().__init__()
+        self.names, widths = list(channels), (8, 16, 24)
+        self.encoders = nn.ModuleDict({name: _Pyramid(c, widths) for name, c in channels.items()})
+        fused = [len(channels) * width for width in widths]
+        self.middle = _convolved(fused[1] + fused[2], 16)
+        self.fine = _convolved(fused[0] + 16, 16)
+        self.head = nn.Conv2d(16, classes, 1)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """(B, K, h, w)"""
+        scales = zip(*(self.encoders[name](inputs[name]) for name in self.names), strict=True)
+        fine, middle, coarse = (torch.cat(maps, dim=1) for maps in scales)
+        x = self.middle(torch.cat([middle, F.interpolate(coarse, scale_factor=2.0)], dim=1))
+        return self.head(self.fine(torch.cat([fine, F.interpolate(x, scale_factor=2.0)], dim=1)))  # type: ignore[no-any-return]
+
+
+class _Pyramid(nn.Module):
+    """(B, c, h, w) to maps of h x w, half and a quarter of it."""
+
+    def __init__(self, channels: int, widths: tuple[int, int, int]) -> None:
+        super().__init__()
+        sizes = zip((channels, *widths), widths, (1, 2, 2), strict=False)
+        self.scales = nn.ModuleList(_convolved(before, after, stride) for before, after, stride in sizes)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for scale in self.scales:
+            x = scale(x)
+            maps.append(x)
+        return maps
+
+
+def _convolved(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
 
 
 def _layer(width: int) -> nn.TransformerEncoder:

@@ -2,9 +2,10 @@
 
 Most have an encoder per modality, tokens side by side, `torch.nn.TransformerEncoder` on top and the mean of all tokens
 into a linear head. In `gestures_mult` every stream attends to every other; `glyphs_vilt` is a ViLT of
-transformers (`_modules.py`). `lgg_mri` is MONAI's BasicUNet on three MRI contrasts as the channels of one input, and a
-mask of the tumour as its answer. All are trained here on complete rows. `absentia adapt benchmarks/_networks.py:digits`
-adapts one by hand.
+transformers (`_modules.py`). `scenes` are drawn (`_scenes.py`); their network, two pyramids of convolutions and a
+decoder, names a class for every pixel. `lgg_mri` is MONAI's BasicUNet on three MRI contrasts as the channels of one
+input, and a mask of the tumour as its answer. All are trained here on complete rows.
+`absentia adapt benchmarks/_networks.py:digits` adapts one by hand.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from _modules import CrossModal, Fusion, Numbers, Picture, Signal, Vilt, Words
+from _modules import CrossModal, Fusion, Numbers, Picture, Pixels, Signal, Vilt, Words
+from _scenes import CLASSES, scenes
 from _streams import prepared_streams
 from _tables import data_folder, open_known
 from torch import Tensor, nn
@@ -45,7 +47,9 @@ EPOCHS = {
     "glyphs": 12,
     "glyphs_vilt": 12,
     "fashion": 20,
+    "scenes": 20,
 }
+SCENES = {"train": 768, "val": 256, "test": 256}
 Columns = dict[str, Tensor]
 
 
@@ -68,6 +72,8 @@ def subject(name: str, seed: int, data: Path | None = None, work: Path = Path("s
     """A network trained on complete rows, its rows in three splits; `UserError` where there is no table."""
     if name == "lgg_mri":
         return _mri_subject(seed, data)
+    if name == "scenes":
+        return _scenes_subject(seed)
     columns, target, splits, encoders = TABLES[name](data, work)
     classes = int(target.max()) + 1
     fusion: type[Fusion] | type[CrossModal] = CrossModal if name == "gestures_mult" else Fusion
@@ -107,6 +113,40 @@ def _parts(columns: Columns, target: Tensor, splits: np.ndarray, seed: int) -> d
         order = seed if split == "train" else None
         parts[split] = Batches({k: x[rows] for k, x in columns.items()}, target[rows], order)
     return parts
+
+
+def _scenes_subject(seed: int) -> Subject:
+    """The same scenes for every seed, others in each split."""
+    parts = {}
+    for number, (split, count) in enumerate(SCENES.items()):
+        parts[split] = Batches(*scenes(count, number), seed if split == "train" else None)
+
+    def fresh() -> nn.Module:
+        return Pixels({name: x.shape[1] for name, x in parts["train"].inputs.items()}, len(CLASSES))
+
+    torch.manual_seed(seed)
+    network = fresh()
+    _train(network, parts["train"], EPOCHS["scenes"], F.cross_entropy, lr=3e-3)
+    return Subject(
+        network=network,
+        modalities={name: f"encoders.{name}" for name in parts["train"].inputs},
+        train=parts["train"],
+        validation=parts["val"],
+        test=parts["test"],
+        loss=F.cross_entropy,
+        score=_overlap,
+        metric="iou",
+        fresh=fresh,
+        features="head",
+    )
+
+
+def _overlap(output: Tensor, target: Tensor) -> Tensor:
+    """Intersection over union of a batch's pixels, the mean over the classes that are asked for or answered."""
+    answer = F.one_hot(output.argmax(dim=1), len(CLASSES)).flatten(0, 2).bool()  # (P, K)
+    asked = F.one_hot(target, len(CLASSES)).flatten(0, 2).bool()
+    both, either = (answer & asked).sum(0), (answer | asked).sum(0)
+    return (both[either > 0] / either[either > 0]).mean()
 
 
 def _mri_subject(seed: int, data: Path | None) -> Subject:
@@ -309,4 +349,4 @@ TABLES: dict[str, Callable[[Path | None, Path], Made]] = {
     "glyphs_vilt": _glyphs_pair,
     "fashion": _fashion,
 }
-SUBJECTS = (*TABLES, "lgg_mri")
+SUBJECTS = (*TABLES, "lgg_mri", "scenes")

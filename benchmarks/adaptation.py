@@ -1,8 +1,8 @@
 """Adapters in networks that are not ours: what each kind is worth for every pattern, beside what people would do.
 
-    python benchmarks/adaptation.py --subjects digits glyphs
+    python benchmarks/adaptation.py --subjects digits glyphs scenes
     python benchmarks/adaptation.py --subjects mfeat gestures_imu fashion --data FOLDER
-    python benchmarks/adaptation.py --smoke
+    python benchmarks/adaptation.py --smoke --subjects scenes
 
 Each subject is a network trained here on complete rows (`_networks.py`). `base` is that network with zeros where a
 modality is absent. Every kind of adapter has the same number of passes over the training rows, in each of which a row
@@ -196,7 +196,7 @@ def _hear(name: str, seed: int) -> Any:
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", nargs="+", default=["digits", "glyphs"], choices=list(SUBJECTS))
+    parser.add_argument("--subjects", nargs="+", choices=list(SUBJECTS), help="by default digits and glyphs")
     parser.add_argument("--rows", nargs="+", default=list(ALL), choices=list(ALL))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--passes", type=int, help="over the training rows, for adapters; by default the subject's")
@@ -206,12 +206,13 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--name", default="adaptation", help="of the JSON")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON")
     parser.add_argument("--record", action="store_true", help="a line in the ledger for each subject")
-    parser.add_argument("--smoke", action="store_true", help="digits, one pass, one seed")
+    parser.add_argument("--smoke", action="store_true", help="one pass, one seed, of digits by default")
     asked = parser.parse_args()
+    asked.subjects = asked.subjects or (["digits"] if asked.smoke else ["digits", "glyphs"])
     if asked.smoke:
-        asked.subjects, asked.seeds, asked.passes, asked.whole_epochs = ["digits"], 1, 1, 1
+        asked.seeds, asked.passes, asked.whole_epochs = 1, 1, 1
         asked.rows, asked.record = ["base", "scale-shift", "dedicated"], False
-        EPOCHS["digits"] = 2
+        EPOCHS.update(dict.fromkeys(asked.subjects, 2))
     return asked
 
 

@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from tests import tiny
+from torch.nn.functional import one_hot
 
 from absentia.config import StreamConfig
 from absentia.data.schema import Target
@@ -233,6 +235,36 @@ def test_adapters_win_back_a_part(tmp_path: Path) -> None:
     rows = {row["row"]: row for row in smoke("adaptation", tmp_path) if "seeds" in row}
     assert rows["scale-shift"]["mean"] > rows["base"]["mean"]
     assert rows["scale-shift sparse"]["share"] < rows["scale-shift"]["share"]
+
+
+def test_adapters_are_measured_where_every_pixel_has_a_class(tmp_path: Path) -> None:
+    rows = {row["row"]: row for row in smoke("adaptation", tmp_path, "--subjects", "scenes") if "seed" in row}
+    assert set(rows) == {"base", "scale-shift", "scale-shift sparse", "dedicated"}
+    for row in rows.values():
+        assert set(row["patterns"]) == {"rgb", "depth"} and 0 < row["worst"] <= row["mean"] < 1
+    assert rows["base"]["mean"] < rows["base"]["full"]
+
+
+def test_scenes_are_the_same_for_a_seed_and_tell_what_they_say(inside: Any) -> None:
+    module = inside("_scenes")
+    inputs, labels = module.scenes(64, 5)
+    again, same = module.scenes(64, 5)
+    assert labels.equal(same) and all(inputs[name].equal(again[name]) for name in ("rgb", "depth"))
+    assert not labels.equal(module.scenes(64, 6)[1])
+    assert set(labels.unique().tolist()) == set(range(len(module.CLASSES)))
+    clean = inputs["rgb"].movedim(1, -1)
+    means = {name: clean[labels == number].mean(0) for number, name in enumerate(module.CLASSES)}
+    assert (means["red dome"] - means["red plate"]).abs().max() < 0.2 < means["red dome"][0] - means["blue dome"][0]
+    heights = {name: -inputs["depth"][:, 0][labels == n].mean() for n, name in enumerate(module.CLASSES)}
+    assert abs(heights["poster"] - heights["wall"]) < 0.3 < heights["grey dome"] - heights["wall"]
+
+
+def test_overlap_is_that_of_the_classes_that_are_there(inside: Any) -> None:
+    overlap = inside("_networks")._overlap
+    target = torch.tensor([[[0, 0], [1, 1]]])
+    assert overlap(one_hot(target, 7).movedim(-1, 1), target) == 1
+    half = torch.tensor([[[0, 0], [1, 2]]])  # class 1 half found, class 2 wrongly
+    assert overlap(one_hot(half, 7).movedim(-1, 1), target) == pytest.approx((1 + 0.5 + 0) / 3)
 
 
 def test_texts_of_like_length_are_padded_less(tmp_path: Path) -> None:

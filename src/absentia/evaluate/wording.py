@@ -18,9 +18,10 @@ METRIC_WORDS = {
     "mae": "mean absolute error",
     "r2": "R²",
     "dice": "Dice",
+    "iou": "mean IoU",
     "hd95": "HD95 in mm",
 }
-SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "f1_released", "dice"})
+SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "f1_released", "dice", "iou"})
 NOT_KNOWN = "–"
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 UNSEEN = re.compile("[\r\u202a-\u202e\u2066-\u2069]")
