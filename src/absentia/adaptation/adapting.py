@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from absentia.adaptation.attach import Plan, planned
+from absentia.adaptation.attach import Asked, Plan, planned
 from absentia.adaptation.bank import Bank, Unknown
 from absentia.adaptation.calls import Signature
 from absentia.adaptation.fill import Fillers
@@ -55,6 +55,7 @@ def adapt(
         name, else the one at its position. The first axis of every such tensor is that of the rows.
     example: arguments of one call with everything present, three rows or more. With it sites are tried out: whose
         they are, whether they move the output, and where rows are inside, so that mixed patterns run in one pass.
+        Without it the first batch of `fit` or `calibrate` serves for that; whose they are is then what you say.
     filler: per modality what stands in where it is absent: zeros, mean, learned, skip (hands the network None), a
         number or a tensor of one row.
     unknown: what becomes of a pattern that has no adapters: error, nearest, compose (from those that lack one
@@ -63,7 +64,7 @@ def adapt(
     include, exclude: globs over names of modules; types: families (linear, conv, norm, embedding, attention,
         recurrent) or types; depth: the most dots in a name; owners: modalities, or "fusion".
     head: the module of kind head-only; by default the last linear layer or convolution.
-    say: hears what matched, what did not and why; None is silent.
+    say: hears what matched, what did not and why, also what is found later; None is silent.
     Raises `UserError` for what cannot be adapted so.
     """
     if not isinstance(network, nn.Module) or isinstance(network, Adapted):
@@ -88,16 +89,17 @@ def adapt(
         owners=_several(owners),
     )
     bound = None if example is None else _bound(signature, example)
-    plan = planned(twin_of(network), signature, prefixes, wanted, chosen, bound, head)
+    wishes = Asked(modalities=prefixes, wanted=wanted, kind=chosen, head=head)
+    plan = planned(twin_of(network), signature, wishes, bound)
     bank = Bank(kind=chosen, sites=plan.sites, names=names, patterns=asked, seed=seed)
     fillers = Fillers(signature, filler)
     if bound is not None:
         for slots in signature.slots.values():
             for slot in slots:
                 fillers.begin(slot, slot.read(bound))
-    net = Adapted(network, plan, bank, fillers, unknown, mixing)
-    for line in _about(net, plan) if say else ():
-        say(line)  # type: ignore[misc]
+    net = Adapted(network, plan, bank, fillers, unknown, mixing, say)
+    for line in _about(net, plan):
+        net.hear(line)
     return net
 
 

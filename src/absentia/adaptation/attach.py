@@ -15,29 +15,41 @@ from absentia.adaptation.probe import Fold, Probed, probed, three_rows
 from absentia.adaptation.sites import Filter, LeftOut, Site, find_sites, owned
 from absentia.errors import UserError, nearest
 
-__all__ = ["Plan", "planned"]
+__all__ = ["Asked", "Plan", "planned"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What sites are chosen by. modalities: prefixes of each; None finds them from the example."""
+
+    modalities: Mapping[str, Sequence[str]] | None
+    wanted: Filter
+    kind: Kind
+    head: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """network: the twin that the sites belong to.  signature: how it is called.
+    """network: the twin that the sites belong to.  signature: how it is called.  asked: what the sites were chosen by.
 
     sites: where it is adapted.  left: what is not, and why.
-
     folds: per site where the rows of a call are; None where that is not known of every site.
     why_not: what speaks against running rows of several patterns in one pass; nothing if it is empty.
     axes: per tensor of the network's answer the axis of the rows, as far as it is known.
     example: arguments of a call of three rows with everything present.
+    tried: whether the sites were tried out on one.
     """
 
     network: nn.Module
     signature: Signature
+    asked: Asked
     sites: list[Site]
     left: list[LeftOut]
     folds: dict[str, Fold] | None
     why_not: str
     axes: tuple[int, ...] = ()
     example: Arguments | None = None
+    tried: bool = False
 
     def lines(self) -> list[str]:
         """What matched, what did not and why."""
@@ -45,10 +57,15 @@ class Plan:
         by_family = Counter(site.type.family for site in self.sites)
         whose = ", ".join(f"{count} {owner}" for owner, count in by_owner.items())
         what = ", ".join(f"{count} {family}" for family, count in by_family.items())
+        out = [f"{len(self.sites)} sites: {what}", f"  belonging to {whose}", *self.findings()]
+        if not self.tried:
+            out.append("  not tried out: without an example= sites that change nothing are only found by fit")
+        return out
+
+    def findings(self) -> list[str]:
+        """How mixed patterns run, and what was left out."""
         how = "in one pass" if not self.why_not else f"pattern by pattern ({self.why_not})"
-        out = [f"{len(self.sites)} sites: {what}", f"  belonging to {whose}", f"  mixed patterns run {how}"]
-        if self.example is None:
-            out.append("  not tried out: without an example= sites that change nothing are not found")
+        out = [f"  mixed patterns run {how}"]
         reasons: dict[str, list[str]] = {}
         for one in self.left:
             reasons.setdefault(one.reason, []).append(f"{one.name} ({one.type})")
@@ -58,20 +75,10 @@ class Plan:
         return out
 
 
-def planned(
-    network: nn.Module,
-    signature: Signature,
-    modalities: Mapping[str, Sequence[str]] | None,
-    wanted: Filter,
-    kind: Kind,
-    example: Arguments | None,
-    head: str | None,
-) -> Plan:
-    """Find the sites of a kind in a twin. modalities: prefixes of each; None finds them from the example.
-
-    Raises `UserError` where nothing can be adapted.
-    """
-    sites, left = find_sites(network, wanted)
+def planned(network: nn.Module, signature: Signature, asked: Asked, example: Arguments | None) -> Plan:
+    """Find the sites of a kind in a twin. Raises `UserError` where nothing can be adapted."""
+    modalities, kind = asked.modalities, asked.kind
+    sites, left = find_sites(network, asked.wanted)
     if not sites:
         why = f": {_reasons(left)}" if left else "; register_site makes a type of module one"
         raise UserError(f"the network has no site to adapt{why}")
@@ -83,8 +90,8 @@ def planned(
     if seen is not None:
         sites, more = _running(sites, seen)
         left += more
-    sites, more = _of_owners(sites, wanted, signature.names)
-    sites, unused = _of_kind(sites, kind, head, seen)
+    sites, more = _of_owners(sites, asked.wanted, signature.names)
+    sites, unused = _of_kind(sites, kind, asked.head, seen)
     left += more + unused
     if not sites:
         raise UserError(f"kind {kind.name!r} finds no site: {_reasons(left)}")
@@ -96,7 +103,7 @@ def planned(
     folds, why_not = _folds(sites, seen)
     axes = tuple(fold.axis if fold else 0 for fold in seen.answers) if seen else ()
     kept = None if example is None else three_rows(example, signature)
-    return Plan(network, signature, sites, left, folds, why_not, axes, kept)
+    return Plan(network, signature, asked, sites, left, folds, why_not, axes, kept, tried=example is not None)
 
 
 def _reasons(left: Sequence[LeftOut]) -> str:

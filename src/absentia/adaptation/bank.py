@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -27,6 +27,7 @@ class Bank(nn.Module):
     A set has no values in the branch of a modality that is absent under it. What has no values needs no gradient.
     names: the modalities.  patterns: bool (P, M), one set each; not used by a composed kind.
     kept: per site which channels of which set learn, bool (S, C); all where a site has none.
+    still: names of sites that change nothing and do not learn.
     """
 
     def __init__(self, *, kind: Kind, sites: Sequence[Site], names: Sequence[str], patterns: Tensor, seed: int) -> None:
@@ -37,6 +38,7 @@ class Bank(nn.Module):
         self.values = nn.ModuleDict()
         self.rows: dict[str, Tensor] = {}  # per site the row of each set among its values, BASE where it has none
         self.kept = nn.ModuleDict()
+        self.still: frozenset[str] = frozenset()
         draw = torch.Generator().manual_seed(seed)
         for site in self.sites:
             mine = torch.ones(len(self.sets), dtype=torch.bool)
@@ -82,6 +84,13 @@ class Bank(nn.Module):
         """Let every channel learn."""
         self.kept.clear()
 
+    def stand_still(self, names: Iterable[str]) -> None:
+        """Sites of these names change nothing and do not learn from now on; their values stay where they are."""
+        self.still |= frozenset(names)
+        for site in self.sites:
+            if site.name in self.still:
+                self.raw(site).requires_grad_(False)
+
     def sets_of(self, patterns: Tensor, unknown: Unknown) -> Tensor:
         """The set of each pattern, bool (U, M) to long (U,); BASE for the full one. Of a kind that is not composed.
 
@@ -104,6 +113,8 @@ class Bank(nn.Module):
 
     def values_for(self, site: Site, patterns: Tensor, unknown: Unknown = "error") -> Values | None:
         """The values at a site per pattern, bool (U, M) to (U, ...) by name; None if they change nothing."""
+        if site.name in self.still:
+            return None
         if self.kind.composed:
             return self._composed(site, ~patterns)
         if unknown == "compose":
@@ -124,7 +135,7 @@ class Bank(nn.Module):
         total = 0
         for site in self.sites:
             row = int(self.rows[site.name][number])
-            if row != BASE:
+            if row != BASE and site.name not in self.still:
                 mask = self.mask(site)
                 total += sum(v[row].numel() if mask is None else int(mask[row].sum()) for v in self.raw(site).values())
         return total

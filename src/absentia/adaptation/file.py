@@ -107,6 +107,7 @@ def load_into(net: Adapted, path: str | Path) -> dict[str, Any]:
     fillers = {key.removeprefix(FILLER): t for key, t in tensors.items() if key.startswith(FILLER)}
     _fill_bank(bank, {key: t for key, t in tensors.items() if not key.startswith(FILLER)}, path)
     net.fillers.take(fillers, str(path))
+    bank.stand_still(net.bank.still)
     net.bank = bank
     return dict(about["metrics"])
 

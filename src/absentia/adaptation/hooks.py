@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,10 @@ from absentia.adaptation.sites import Site
 from absentia.adaptation.within import run_within
 from absentia.errors import UserError
 
-__all__ = ["Attached", "twin_of"]
+__all__ = ["Attached", "copied", "copied_whole", "share_again", "twin_of"]
+
+
+Whole = TypeVar("Whole", bound=nn.Module)
 
 
 class Attached:
@@ -113,16 +116,31 @@ def twin_of(network: nn.Module) -> nn.Module:
 
 def copied(network: nn.Module, *, share: bool = False) -> nn.Module:
     """A copy of a network, which shares its parameters and buffers or has its own."""
-    known: dict[int, Any] = {}
+    known = _made(network)
     for module in network.modules():
-        held = [v for v in vars(module).values() if isinstance(v, Tensor) and not v.is_leaf]
-        known |= {id(v): v.detach().clone() for v in held}  # made anew by a hook at every call, as by weight_norm
         mine = (*module._parameters.values(), *module._buffers.values()) if share else ()
         known |= {id(t): t for t in mine if t is not None}
     try:
         return copy.deepcopy(network, known)
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise UserError(f"the network's modules cannot be copied: {error}") from error
+
+
+def copied_whole(module: Whole, memo: dict[int, Any]) -> Whole:
+    """For `copy.deepcopy`: a copy of all that a module holds, hooks and twin included, that shares nothing with it."""
+    new = module.__class__.__new__(module.__class__)
+    memo.update({id(module): new} | _made(module))
+    try:
+        new.__dict__.update(copy.deepcopy(module.__dict__, memo))
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise UserError(f"the network's modules cannot be copied: {error}") from error
+    return new
+
+
+def _made(network: nn.Module) -> dict[int, Any]:
+    """By id a copy of every tensor that a hook makes anew at every call, as weight_norm does; it has none itself."""
+    held = [v for module in network.modules() for v in vars(module).values() if isinstance(v, Tensor) and not v.is_leaf]
+    return {id(v): v.detach().clone() for v in held}
 
 
 def share_again(network: nn.Module, twin: nn.Module) -> None:

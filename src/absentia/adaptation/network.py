@@ -27,7 +27,8 @@ from absentia.adaptation.file import load_into, save_from
 from absentia.adaptation.fill import Fillers
 from absentia.adaptation.fit import Loss, fit_adapters, settings_from
 from absentia.adaptation.forms import RowsOf
-from absentia.adaptation.hooks import Attached, share_again
+from absentia.adaptation.hooks import Attached, copied_whole, share_again
+from absentia.adaptation.late import keep_rows, try_out
 from absentia.adaptation.merge import merged
 from absentia.adaptation.nested import joined, mapped
 from absentia.adaptation.practice import given_batches
@@ -56,11 +57,19 @@ class Adapted(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, plan: Plan, bank: Bank, fillers: Fillers, unknown: Unknown, mixing: Mixing
+        self,
+        network: nn.Module,
+        plan: Plan,
+        bank: Bank,
+        fillers: Fillers,
+        unknown: Unknown,
+        mixing: Mixing,
+        say: Callable[[str], Any] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.plan, self.bank, self.fillers = network, plan, bank, fillers
         self.unknown, self.mixing = unknown, mixing
+        self.hear = say or _unheard
         self.instead: dict[tuple[bool, ...], nn.Module] = {}
         self._learned = [p for p in network.parameters() if p.requires_grad]
         self._modes = [(m, m.training) for m in network.modules()]
@@ -79,7 +88,9 @@ class Adapted(nn.Module):
         no adapters, unless `unknown` says what becomes of those.
         """
         arguments = self.plan.signature.bind(args, kwargs)
-        return self.answer(arguments, self.presence_of(arguments))
+        presence = self.presence_of(arguments)
+        keep_rows(self, arguments, presence)
+        return self.answer(arguments, presence)
 
     @contextmanager
     def present(self, given: Any) -> Iterator[Adapted]:
@@ -190,6 +201,7 @@ class Adapted(nn.Module):
         Raises `UserError` for a loader that gives something else, or nothing, and for a loss that is not finite.
         """
         chosen = settings_from(settings)
+        try_out(self, loader, labelled=loss is not None)
         if budget is not None:
             restrict(self, loader, loss, budget, choose, chosen.seed)
         return fit_adapters(self, loader, loss, chosen, validation, watch)
@@ -200,6 +212,7 @@ class Adapted(nn.Module):
         loader: as of `fit`; a mapping of the network's arguments alone will do.
         rows: so many, in one pass. With kind norm and exclude it re-estimates the statistics of batch norms alone.
         """
+        try_out(self, loader, labelled=False)
         calibrate_adapters(self, loader, patterns, rows)
 
     @torch.no_grad()
@@ -252,6 +265,16 @@ class Adapted(nn.Module):
         for module, mode in self._modes:
             module.training = mode
         return self.network
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Adapted:
+        """The same with a network and adapters of its own; raises `UserError` if the network has no copy."""
+        return copied_whole(self, memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise UserError(
+            "an adapted network cannot be pickled; save(path) writes its adapters, and adapt(...) of the same network "
+            "with load(path) brings them back (copy.deepcopy copies it)"
+        )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Adapted:
         """To another device or type, with the twin."""
@@ -364,6 +387,10 @@ def _rowed(slot: Slot, value: Any) -> Tensor:
     if not value.ndim:
         raise UserError(f"{slot} is a single number; the first axis of a tensor has to be that of the rows")
     return value
+
+
+def _unheard(line: str) -> None:
+    """Where nobody asked to hear."""
 
 
 def _nothing(site: Site) -> None:
