@@ -31,7 +31,7 @@ from absentia.adaptation.study import Subject
 from absentia.data.splits import assign_splits
 from absentia.errors import UserError
 
-__all__ = ["SUBJECTS", "Fusion", "subject"]
+__all__ = ["EPOCHS", "SCENES", "SUBJECTS", "Fusion", "subject"]
 
 CONTRASTS = ("t1_pre", "flair", "t1_post")
 VILT_OWN = {part: f"backbone.embeddings.{module}_embeddings" for part, module in (("text", "text"), ("image", "patch"))}

@@ -25,7 +25,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from _networks import EPOCHS, SUBJECTS, subject
+from _networks import EPOCHS, SCENES, SUBJECTS, subject
 from _results import RESULTS, record, write
 
 from absentia.adaptation import adapt
@@ -213,6 +213,7 @@ def _asked() -> argparse.Namespace:
         asked.seeds, asked.passes, asked.whole_epochs = 1, 1, 1
         asked.rows, asked.record = ["base", "scale-shift", "dedicated"], False
         EPOCHS.update(dict.fromkeys(asked.subjects, 2))
+        SCENES.update(dict.fromkeys(SCENES, 128))
     return asked
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.adaptation.halves import TEST, TRAIN, VALID, Halves, accuracy, batches, trained
+from tests.adaptation.halves import TEST, TRAIN, VALID, Halves, accuracy, adapted, batches, trained
 from torch.nn import functional as F
 
+from absentia.adaptation.sensitivity import sensitive_sites
 from absentia.adaptation.study import ROWS, WHOLE, Study, Subject, run_study
 from absentia.adapters import adapt_run, subject_from
 from absentia.cli import main
@@ -86,6 +87,28 @@ def test_features_come_nearer_to_those_of_complete_rows(report: dict[str, Any]) 
     rows = {row["row"]: row for row in report["rows"]}
     assert rows["head-only"]["cosine"] == pytest.approx(rows["base"]["cosine"])
     assert rows["calibrated"]["cosine"] > rows["base"]["cosine"]
+
+
+def test_the_sites_that_suffer_are_those_of_the_public_function(report: dict[str, Any]) -> None:
+    net = adapted(patterns=["left", "right"])
+    known = sensitive_sites(net, batches(VALID), F.cross_entropy)
+    assert report["suffers"] == {"left": pytest.approx(known["right"]), "right": pytest.approx(known["left"])}
+    page = render_study(report)
+    assert "What suffers most when one goes" in page
+    first = next(iter(report["suffers"]["left"]))
+    assert page.index("What suffers most") < page.index(f"<code><bdi>{first}</bdi></code> ")
+
+
+def test_reports_without_sites_are_still_shown(report: dict[str, Any]) -> None:
+    bare = {key: value for key, value in report.items() if key != "suffers"}
+    assert "What suffers most when one goes" not in render_study(bare)
+
+
+def test_sites_that_cannot_be_known_are_said_and_left_out() -> None:
+    heard: list[str] = []
+    stopped = Subject(**parts() | {"loss": lambda output, target: F.cross_entropy(output.detach(), target)})
+    found = run_study(stopped, Study(rows=["base"]), hear=heard.append)
+    assert found["suffers"] == {} and any("which sites suffer most is not known" in line for line in heard)
 
 
 def test_the_network_is_what_it_was_after_a_study() -> None:

@@ -36,6 +36,7 @@ def report() -> dict[str, Any]:
         "modalities": SIX,
         "full": {"pattern": "+".join(SIX), "n": 10, "score": 0.9, "cosine": None},
         "importance": {name: 0.1 * number for number, name in enumerate(SIX)},
+        "suffers": {name: {f"encoders.{name}.blocks.{i}.in_proj": 0.4 / (i + 1) for i in range(6)} for name in SIX},
         "parameters": 100_000,
         "rows": rows,
         "seed": 0,

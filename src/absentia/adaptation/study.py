@@ -21,7 +21,7 @@ from absentia.adaptation.kinds import kind_named
 from absentia.adaptation.network import Adapted
 from absentia.adaptation.presence import parsed_all
 from absentia.adaptation.scores import PatternScore, Score, score_patterns
-from absentia.adaptation.sensitivity import modality_importance
+from absentia.adaptation.sensitivity import modality_importance, sensitive_sites
 from absentia.adaptation.whole import dedicated, fine_tuned
 from absentia.errors import UserError
 
@@ -93,12 +93,13 @@ def run_study(
 ) -> dict[str, Any]:
     """Adapt and score; returns what report.json holds. folder: where the adapters of each kind are kept."""
     say = hear or (lambda line: None)
-    net = _adapted(subject, "scale-shift", [], say=say)
+    net = _adapted(subject, "scale-shift", _all_but_one(subject), say=say)
     patterns = parsed_all(study.patterns, net.names)
     full = torch.ones(1, len(net.names), dtype=torch.bool)
     features = subject.features or _head(net)
     whole = score_patterns(net, subject.test, subject.score, full, base=True)[0]
     importance = modality_importance(net, subject.test, subject.score)
+    suffers = _suffering(subject, net, say)
     net.detach()
     rows = []
     for name in _wanted(subject, study):
@@ -113,10 +114,33 @@ def run_study(
         "modalities": net.names,
         "full": asdict(whole),
         "importance": importance,
+        "suffers": suffers,
         "parameters": total,
         "rows": rows,
         "seed": study.seed,
     }
+
+
+def _all_but_one(subject: Subject) -> list[str]:
+    """The patterns that lack a single modality, in the order of the modalities; none where there is but one."""
+    names = list(subject.modalities)
+    return ["+".join(n for n in names if n != gone) for gone in names] if len(names) > 1 else []
+
+
+def _suffering(subject: Subject, net: Adapted, say: Callable[[str], Any]) -> dict[str, dict[str, float]]:
+    """Per absent modality the share of every site in what its channels would have to change, the largest first.
+
+    By validation rows, else training rows. Empty, and said, where it cannot be known.
+    """
+    if not len(net.bank.sets):
+        return {}
+    rows = subject.train if subject.validation is None else subject.validation
+    try:
+        found = sensitive_sites(net, rows, subject.loss)
+    except UserError as error:
+        say(f"which sites suffer most is not known: {error}")
+        return {}
+    return dict(zip(subject.modalities, found.values(), strict=True))
 
 
 def _wanted(subject: Subject, study: Study) -> list[str]:

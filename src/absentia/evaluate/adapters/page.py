@@ -19,6 +19,7 @@ from absentia.evaluate.wording import finite, metric_words, seconds_words, short
 __all__ = ["render_study"]
 
 MOST_ROWS, MOST_PATTERNS = 16, 64
+MOST_GONE, MOST_SITES = 8, 4
 TITLES = {
     "mean": "mean",
     "worst": "worst",
@@ -51,6 +52,7 @@ def render_study(report: Mapping[str, Any]) -> str:
             {"name": name, "drop": view.scale.signed(-drop)}
             for name, drop in sorted(report["importance"].items(), key=lambda item: -(finite(item[1]) or 0.0))
         ],
+        suffers=_suffers(report),
         command=str(report.get("command") or "")[:20_000],
         about=_facts(report),
     )
@@ -85,6 +87,21 @@ def _row(view: StudyView, row: Mapping[str, Any]) -> dict[str, Any]:
         "base": base,
         "cells": [{"text": text, "sort": value} for text, value in cells],
     }
+
+
+def _suffers(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each modality that goes the sites that suffer most; reports of before have none."""
+    found = report.get("suffers") or {}
+    gone = sorted(found, key=lambda name: -(finite(report["importance"].get(name)) or 0.0))
+    return {
+        "gone": [{"name": name, "sites": _worst_sites(found[name])} for name in gone[:MOST_GONE]],
+        "left": max(0, len(gone) - MOST_GONE),
+    }
+
+
+def _worst_sites(shares: Mapping[str, Any]) -> list[dict[str, str]]:
+    known = sorted(((finite(share) or 0.0, site) for site, share in shares.items()), key=lambda one: -one[0])
+    return [{"name": site, "share": f"{100 * share:.0f}\u00a0%"} for share, site in known[:MOST_SITES]]
 
 
 def _heat(view: StudyView) -> dict[str, Any]:
