@@ -69,7 +69,7 @@ class Adapted(nn.Module):
         super().__init__()
         self.network, self.plan, self.bank, self.fillers = network, plan, bank, fillers
         self.unknown, self.mixing = unknown, mixing
-        self.hear = say or _unheard
+        self.hear: Callable[[str], Any] = say or (lambda line: None)
         self.instead: dict[tuple[bool, ...], nn.Module] = {}
         self._learned = [p for p in network.parameters() if p.requires_grad]
         self._modes = [(m, m.training) for m in network.modules()]
@@ -387,10 +387,6 @@ def _rowed(slot: Slot, value: Any) -> Tensor:
     if not value.ndim:
         raise UserError(f"{slot} is a single number; the first axis of a tensor has to be that of the rows")
     return value
-
-
-def _unheard(line: str) -> None:
-    """Where nobody asked to hear."""
 
 
 def _nothing(site: Site) -> None:
