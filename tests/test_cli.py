@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,6 +22,8 @@ from absentia.cli import main
 from absentia.config import RunConfig, StreamConfig, config_from
 from absentia.data.catalog import declaration
 from absentia.data.schema import modality_from, modality_from_flag
+from absentia.flags import METHOD
+from absentia.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--training.epochs", "2", "--training.batch", "16", "--model.width", "16", "--model.depth", "1"]
@@ -294,3 +297,11 @@ def test_the_mechanisms_show_that_they_do_what_they_say(capsys: pytest.CaptureFi
     assert main(["mask", "--self-test"]) == 0
     seen = capsys.readouterr().out
     assert "good" in seen and "NOT GOOD" not in seen
+
+
+def test_the_help_names_every_method_that_answers_masks() -> None:
+    """It is written by hand, so that `--help` waits for no library."""
+    for name, method in METHODS.items():
+        assert not method.dense or name in METHOD.partition(";")[2], name
+    for word in re.findall(r"[a-z]+(?:-[a-z]+)?", METHOD.partition(", or one for streams")[0]):
+        assert word in METHODS or word == "or"

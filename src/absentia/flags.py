@@ -15,6 +15,10 @@ from absentia.errors import UserError, nearest
 
 __all__ = ["classes_of", "explained", "modalities_of", "parser_of_all", "underscored"]
 
+METHOD = (
+    "dropout, ignore, dedicated, modulation, joint-embedding, single-branch or universal, or one for streams of "
+    "sessions; dropout, ignore, dedicated and universal also answer masks"
+)
 ON_BAD = "what becomes of cells that cannot be read: error, absent or skip"
 
 
@@ -40,7 +44,7 @@ def _train(parser: ArgumentParser) -> None:
     parser.add_argument("table", type=str | None, nargs="?", help="file, folder or hub name of the table")
     _add_config(parser)
     _add_schema(parser)
-    parser.add_argument("--method", type=str, default="dropout", help="dropout, ignore or dedicated")
+    parser.add_argument("--method", type=str, default="dropout", help=METHOD)
     parser.add_argument("--options", type=dict[str, Any], default={}, help="the method's own, --options.NAME VALUE")
     parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
     _add_run(parser)

@@ -123,6 +123,19 @@ def test_a_teacher_apart_learns_the_task_and_its_student_what_it_says() -> None:
     assert made(data, features=0.0, scores=0.0).teacher is None
 
 
+def test_a_teacher_apart_keeps_no_frozen_weights_of_its_own() -> None:
+    """What is frozen is in memory once for both, and in no file: it is the backbone's, whatever it is called."""
+    method = made()
+    size = sum(tensor.numel() for tensor in method.learned().values())
+    for body in method._bodies():
+        body.backbone.requires_grad_(False)
+    frozen = list(method.body.backbone.parameters())
+    method.teacher = method.body.twin()
+    assert all(mine is his for mine, his in zip(frozen, method.teacher.backbone.parameters(), strict=True))
+    assert not [name for name in method.learned() if name.startswith(("teacher.backbone.", "body.backbone."))]
+    assert sum(tensor.numel() for tensor in method.learned().values()) == size - 2 * sum(p.numel() for p in frozen)
+
+
 def test_what_is_truly_absent_has_no_target_in_stage_one() -> None:
     """Without the distribution the summary of an absent modality gets no gradient; with it, it does."""
     data = data_for()

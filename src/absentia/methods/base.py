@@ -182,8 +182,8 @@ class Method(nn.Module, ABC):
         return scores.repeat(len(batch), 1, *batch.space)
 
     def learned(self) -> dict[str, Tensor]:
-        """Everything that has to be kept: all but frozen parameters."""
-        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        """Everything that has to be kept: all but frozen parameters, under whichever names they are known."""
+        frozen = {name for name, p in self.named_parameters(remove_duplicate=False) if not p.requires_grad}
         return {name: tensor for name, tensor in self.state_dict().items() if name not in frozen}
 
     def restore(self, learned: Mapping[str, Tensor]) -> None:
