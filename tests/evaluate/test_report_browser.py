@@ -50,3 +50,12 @@ def test_sorts_by_a_click_and_follows_the_dark(browser: Any, fake: SimpleNamespa
     ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(int(part) for part in ground.removeprefix("rgb(").removesuffix(")").split(",")) < 60
     visit.context.close()
+
+
+def test_a_heat_map_has_no_bar_to_scroll_it_down(browser: Any, fake: SimpleNamespace, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(render(fake.glyphs(), fake.metrics()), encoding="utf-8")
+    visit = Visit(browser, file, width=1280)
+    boxes = "[...document.querySelectorAll('.scroll:has(.heat)')].map((e) => e.scrollHeight - e.clientHeight)"
+    assert set(visit.page.evaluate(boxes)) == {0}
+    visit.context.close()

@@ -17,6 +17,7 @@ from tests.evaluate.browsing import page_fits
 from absentia.evaluate.report import render
 from absentia.evaluate.sections.regions import BRATS, canonical, regions
 from absentia.evaluate.slices import slices
+from absentia.evaluate.wording import classes_words
 from absentia.jobs import train_run
 from absentia.layers.subsets import all_patterns
 
@@ -103,3 +104,10 @@ def test_the_page_says_what_counts_where_regions_are_empty() -> None:
     assert [c["metric"] for c in table["columns"]] == ["Dice", "Dice", "post-processed", "HD95", "HD95"]
     assert "does not count" in table["policy"][0] and "373.13 mm" in table["policy"][1]
     assert "ET with fewer than 500 voxels" in table["policy"][2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "words"), [("mask", 1, "1 region"), ("mask", 3, "3 regions"), ("class", 20, "20 classes")]
+)
+def test_a_mask_has_regions_and_not_classes(kind: str, count: int, words: str) -> None:
+    assert classes_words({"kind": kind, "classes": ["x"] * count}) == words

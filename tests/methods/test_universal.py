@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+<<<<<<< HEAD
 import math
+=======
+import copy
+>>>>>>> main
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +23,7 @@ from absentia.jobs import train_run
 from absentia.layers.scenarios import Read
 from absentia.layers.subsets import all_patterns
 from absentia.learn.prepare import Prepared
-from absentia.methods import Stage
+from absentia.methods import Stage, universal
 from absentia.methods.universal import Universal
 from absentia.methods.universal_options import UniversalOptions
 
@@ -262,6 +266,22 @@ def test_sentences_are_read_once_and_travel_with_the_weights(tmp_path: Path) -> 
     wrong = made(data, **(options | {"text_width": 5}))
     with pytest.raises(UserError):
         wrong.begin_session(lambda: iter([]))
+
+
+def test_a_teacher_apart_knows_the_same_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder is opened once for both, and a copy of the method answers as it does."""
+    calls, read = [], universal.sentence_vectors
+    monkeypatch.setattr(universal, "sentence_vectors", lambda *args: calls.append(args) or read(*args))
+    encoder = str(checkpoints.clip_text(tmp_path / "clip"))
+    method = made(scenario="text", encoder=encoder, text_width=4, words="{present} ! {absent}")
+    assert method.teacher is not None
+    for _ in range(2):
+        method.begin_session(lambda: iter([]))
+    mine, his = (cast(Read, body.scenario).table for body in (method.body, method.teacher))
+    assert len(calls) == 1 and mine.any() and torch.equal(mine, his)
+    other, batch = copy.deepcopy(method), rows_with_something(data_for())
+    assert other.teacher is not None and other.teacher.imagination is other.body.imagination
+    assert torch.equal(other(batch).scores, method(batch).scores)
 
 
 @pytest.mark.parametrize(

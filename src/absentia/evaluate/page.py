@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from absentia.evaluate.wording import short
+from absentia.evaluate.wording import classes_words, short
 
 __all__ = ["filled"]
 
@@ -28,6 +28,7 @@ def filled(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["short"] = short
+    environment.filters["counted"] = classes_words
     script = environment.get_template("page.js.j2").render()
     return environment.get_template(template).render(script=Markup(script), script_hash=_hash(script), **content)
 

@@ -8,7 +8,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["NOT_KNOWN", "SHARES", "Scale", "clean", "finite", "metric_words", "seconds_words", "short", "value_words"]
+__all__ = [
+    "NOT_KNOWN",
+    "SHARES",
+    "Scale",
+    "classes_words",
+    "clean",
+    "finite",
+    "metric_words",
+    "seconds_words",
+    "short",
+    "value_words",
+]
 
 METRIC_WORDS = {
     "macro_f1": "macro F1",
@@ -98,6 +109,13 @@ class Scale:
 def metric_words(metric: str) -> str:
     """macro_f1 -> macro F1"""
     return METRIC_WORDS.get(metric, metric.replace("_", " "))
+
+
+def classes_words(target: Mapping[str, Any]) -> str:
+    """How many answers a target has: 20 classes, or of a mask 1 region."""
+    count = len(target.get("classes") or [])
+    one, more = ("region", "regions") if target.get("kind") == "mask" else ("class", "classes")
+    return f"{count} {one if count == 1 else more}"
 
 
 def seconds_words(seconds: Any) -> str:

@@ -126,9 +126,11 @@ class Universal(Method):
 
     def begin_session(self, batches: Batches) -> None:
         """Sentences are read once, before the first step."""
-        for scenario in (body.scenario for body in self._bodies()):
-            if isinstance(scenario, Read) and not scenario.written:
-                scenario.write(sentence_vectors(self.options.encoder, scenario.sentences(self.options.words)))
+        unread = [b.scenario for b in self._bodies() if isinstance(b.scenario, Read) and not b.scenario.written]
+        if unread:
+            vectors = sentence_vectors(self.options.encoder, unread[0].sentences(self.options.words))
+            for scenario in unread:
+                scenario.write(vectors)
 
     def open_session(self, codec: TargetCodec, taught: Sequence[str] | None = None) -> None:
         super().open_session(codec, taught)

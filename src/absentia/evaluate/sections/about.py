@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from absentia.evaluate.sections.listing import MOST_ROWS
-from absentia.evaluate.wording import finite, seconds_words, short, value_words
+from absentia.evaluate.wording import classes_words, finite, seconds_words, short, value_words
 
 __all__ = ["Fact", "about"]
 
@@ -29,7 +29,7 @@ def about(report: Json) -> list[Fact]:
     modalities = list(report["modalities"].items())[:MOST_ROWS]
     facts = [
         Fact("Target", value_words(target.get("column") or ""), True),
-        Fact(f"{len(classes)} classes", value_words(classes[:60], 400) if classes else ""),
+        Fact(classes_words(target), value_words(classes[:60], 400) if classes else ""),
         Fact("Method", value_words(report["method"]), True),
         Fact("Reference", value_words(report.get("reference_method") or "none"), True),
         *[Fact(f"Modality {short(name, 40)}", _modality(kind)) for name, kind in modalities],
