@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-<<<<<<< HEAD
 import math
-=======
 import copy
->>>>>>> main
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
