@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import math
 import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
