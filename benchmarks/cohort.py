@@ -52,6 +52,7 @@ M3AE = (
     "teacher=copy",
     "features=0.1",
     "scores=0",
+    "ramp=0",
     "generates=none",
 )
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {

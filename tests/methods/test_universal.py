@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -135,6 +136,24 @@ def test_a_teacher_apart_keeps_no_frozen_weights_of_its_own() -> None:
     assert all(mine is his for mine, his in zip(frozen, method.teacher.backbone.parameters(), strict=True))
     assert not [name for name in method.learned() if name.startswith(("teacher.backbone.", "body.backbone."))]
     assert sum(tensor.numel() for tensor in method.learned().values()) == size - 2 * sum(p.numel() for p in frozen)
+
+
+def test_distillation_rises_over_its_steps() -> None:
+    batch = rows_with_something(data_for())
+    method, whole = made(ramp=4).train(), made(ramp=0).train()
+
+    def terms(one: Universal, step: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(step)  # of dropout
+        return one.losses(batch, stage(one, "answer"), torch.Generator().manual_seed(step))
+
+    for step in range(1, 6):
+        rising, full = terms(method, step), terms(whole, step)
+        share = math.exp(-5 * (1 - min(1, step / 4)) ** 2)
+        for term in ("features", "scores"):
+            torch.testing.assert_close(rising[term], share * full[term], rtol=1e-4, atol=1e-6)
+    method.eval()
+    terms(method, 6)
+    assert int(method.distilled) == 5, "steps of a training alone count"
 
 
 def test_what_is_truly_absent_has_no_target_in_stage_one() -> None:

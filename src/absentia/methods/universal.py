@@ -64,6 +64,8 @@ class Universal(Method):
         self.teacher = self.body.twin() if apart else None
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
         self.begun: Tensor
+        self.register_buffer("distilled", torch.zeros((), dtype=torch.long))
+        self.distilled: Tensor
 
     def stages(self) -> Sequence[Stage]:
         """Reconstruction, which nothing but its loss judges, then the answer."""
@@ -102,10 +104,18 @@ class Universal(Method):
             teacher = guide.see(batch, self.body.complete(batch), guide.told(batch.presence), own)  # type: ignore[arg-type]
         terms |= {f"teacher {name}": loss for name, loss in guide.task(teacher, batch.target).items()}
         near = agreement if copied else feature_loss
-        terms["features"] = options.features * near(student.features, teacher.features)
+        share = self._share()
+        terms["features"] = share * options.features * near(student.features, teacher.features)
         kind = "labels" if self.parts.codec.target.kind == "mask" else str(self.parts.codec.target.kind)
         said = score_loss(student.scores, teacher.scores, kind=kind, temperature=options.temperature)
-        return terms | {"scores": options.scores * said}
+        return terms | {"scores": share * options.scores * said}
+
+    def _share(self) -> Tensor:
+        """What distillation weighs in this step beside what it will in the end: exp(-5 (1 - t)²), t from 0 to 1."""
+        if self.training:
+            self.distilled.add_(1)
+        done = (self.distilled / self.options.ramp).clamp(max=1.0) if self.options.ramp else self.distilled.new_ones(())
+        return torch.exp(-5 * (1 - done).square())
 
     def _part_seen(self, batch: Batch, laid: Any, draw: torch.Generator) -> Seen:
         """A random part of what rows have, as an answer would see it."""

@@ -25,7 +25,7 @@ class UniversalOptions:
     """Settings of the universal model. Of the paper only the abstract is readable to us: all of this is our choice.
 
     M3AE as published, on masks: fill template, template full, ratio 0.875, patch 16, keep 0, distribution none,
-    teacher copy, features 0.1, scores 0, generates none, whole 0.
+    teacher copy, features 0.1, scores 0, ramp 0, generates none, whole 0.
 
     Args:
         fill: what stands in for an absent modality in an answer: a learned template, or its reconstruction.
@@ -48,6 +48,8 @@ class UniversalOptions:
         features: weight of the distance to the teacher's features (M3AE: 0.1).
         scores: weight of the distance to the teacher's scores (PASSION: 0.5).
         temperature: of that distance (PASSION has 4, with which ours learned more slowly).
+        ramp: steps over which both weights rise to what they are, as exp(-5 (1 - t)²) (SMU-Net), for a teacher knows
+            nothing yet at first; 0 for none (M3AE).
         generates: which parameters are made for the scenario: film (scales and shifts of layers), residual (a small
             1x1 convolution on the features), head (weights of the last layer), all of these, or none; left out it is
             film of tokens and all of voxels.
@@ -79,6 +81,7 @@ class UniversalOptions:
     features: float = 0.1
     scores: float = 0.5
     temperature: float = 1.0
+    ramp: int = 400
     generates: Generated | None = None
     scenario: ScenarioName = "composed"
     mark: bool = True
@@ -105,6 +108,7 @@ class UniversalOptions:
         if self.imagine:
             between("imagine", self.imagine, 0.01, 100)
         between("temperature", self.temperature, 0.01, 1000)
+        at_least("ramp", self.ramp, 0)
         for name in ("patch", "text_width", "code", "hidden", "narrow"):
             at_least(name, getattr(self, name), 1)
         self._check_text()
