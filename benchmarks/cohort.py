@@ -97,9 +97,9 @@ def _people(asked: argparse.Namespace, folder: Path) -> list[str]:
     """A table of other people as the catalog would build it, and the flags that say what its columns mean."""
     path = folder / f"people-{asked.people}.parquet"
     build(dims=3 if asked.table == "cohort-volumes" else 2, seed=asked.people).to_parquet(path)
-    said = DECLARATION
-    modalities = [word for modality in said["modality"] for word in ("--modality", modality)]
-    return [str(path), *modalities, "--target", said["target"], "--id", said["id"], "--split", said["split"]]
+    modalities = [word for modality in DECLARATION["modality"] for word in ("--modality", modality)]
+    roles = [word for role in ("target", "id", "split") for word in (f"--{role}", DECLARATION[role])]
+    return [str(path), *modalities, *roles]
 
 
 def _options_of(name: str) -> tuple[str, Sequence[str]]:
