@@ -50,7 +50,7 @@ def test_nothing_to_ask_is_no_error() -> None:
     loss = reconstruction_loss(said, real, torch.zeros_like(available), torch.zeros_like(seen))
     assert loss == 0 and torch.autograd.grad(loss, said)[0].eq(0).all()
     loss = reconstruction_loss(said, real, available, torch.ones_like(seen), visible=0.0)
-    assert loss == 0
+    assert loss == 0 and torch.autograd.grad(100 * loss, said)[0].eq(0).all()
 
 
 def test_only_what_is_present_is_kept() -> None:

@@ -7,6 +7,8 @@ from torch import Tensor
 
 __all__ = ["present_only", "reconstruction_loss"]
 
+LEAST = 1e-12  # of the weights' sum: a gradient through less of it would leave float32
+
 
 def present_only(real: Tensor, available: Tensor, instead: Tensor | float = 0.0) -> Tensor:
     """(B, M, ...): the real values of available (B, M) modalities, `instead` in place of all others.
@@ -30,4 +32,4 @@ def reconstruction_loss(
     error = (said - present_only(real, available, said.detach())).square()
     weight = torch.where(seen, said.new_tensor(visible), said.new_tensor(hidden))
     weight = present_only(weight, available)[:, :, None].expand_as(error)
-    return (weight * error).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+    return (weight * error).sum() / weight.sum().clamp(min=LEAST)
