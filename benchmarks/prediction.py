@@ -61,6 +61,7 @@ from _results import RESULTS, record, write
 from _tables import KNOWN, SMOKE, data_folder, encoder_folders, open_known, schema_of
 
 from absentia.config import Model, RunConfig, Training
+from absentia.evaluate.gap import shares_closed
 from absentia.evaluate.metrics import goodness_sign
 
 INCOMPLETE = 0.7
@@ -216,12 +217,12 @@ def _beside(row: Row, reference: Row, sign: int) -> Row:
     gains = {p: sign * (s - plain[p]) for p, s in row["patterns"].items() if p != most}
     gaps = {p: sign * (best - plain[p]) for p in gains}
     worth = [p for p in gains if gaps[p] >= LEAST]
-    total = sum(gaps[p] for p in worth)
+    closed, in_all = shares_closed(gains, {p: gaps[p] for p in worth})
     return row | {
         "incomplete": fmean(row["patterns"][p] for p in gains),
         "everything": row["patterns"][most],
-        "closed": {p: gains[p] / gaps[p] for p in worth},
-        "closed_in_all": sum(gains[p] for p in worth) / total if worth else None,
+        "closed": closed,
+        "closed_in_all": in_all,
         "worst_difference": min(gains.values()),
     }
 

@@ -11,11 +11,16 @@ import numpy.typing as npt
 from absentia.data.target import TargetCodec
 from absentia.evaluate.overlap import region_scores, resampled_dice
 
-__all__ = ["Scores", "goodness_sign", "macro_f1", "main_metric", "resampled_interval", "score"]
+__all__ = [
+    *("Scores", "goodness_sign", "interval_of", "macro_f1", "main_metric", "main_statistic", "resampled"),
+    *("resampled_interval", "score"),
+]
 
 Array = npt.NDArray[np.float64]
 RESAMPLES = 1000
 AT_ONCE = 20_000_000  # weights in memory
+Statistic = Callable[[Array], Array]
+"""Weights (R, n) of n rows to values (R, ...)."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +65,28 @@ def score(
     else:
         kinds = {"class": _class, "labels": _labels, "number": _number}
         metrics = kinds[str(codec.target.kind)](answers, target, codec)
-    low, high = resampled_interval(ids, _statistic(answers, target, ids, codec)) if interval else (None, None)
+    low, high = resampled_interval(ids, main_statistic(answers, target, ids, codec)) if interval else (None, None)
     return Scores(metrics[name], low, high, metrics)
 
 
-def resampled_interval(
-    ids: Sequence[str], statistic: Callable[[Array], Array]
-) -> tuple[float, float] | tuple[None, None]:
-    """2.5 % and 97.5 % quantiles of a statistic under resampled entities; None where it is never defined.
+def resampled_interval(ids: Sequence[str], statistic: Statistic) -> tuple[float, float] | tuple[None, None]:
+    """2.5 % and 97.5 % quantiles of a statistic under resampled entities; None where it is never defined."""
+    return interval_of(resampled(ids, statistic))
 
-    `statistic` takes weights (R, n) of the rows and gives (R,) values. The draws are always the same ones.
-    """
+
+def resampled(ids: Sequence[str], statistic: Statistic) -> Array:
+    """(1000, ...): a statistic under resampled entities, always of the same draws."""
     _, entity = np.unique(np.asarray(ids, dtype=np.str_), return_inverse=True)
     count = int(entity.max()) + 1
     rng, shares = np.random.default_rng(0), np.full(count, 1 / count)
     block = max(1, min(RESAMPLES, AT_ONCE // len(entity)))
     sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
     draws = (rng.multinomial(count, shares, size=size) for size in sizes)
-    values = np.concatenate([statistic(part[:, entity].astype(np.float64)) for part in draws])
+    return np.concatenate([statistic(part[:, entity].astype(np.float64)) for part in draws])
+
+
+def interval_of(values: Array) -> tuple[float, float] | tuple[None, None]:
+    """2.5 % and 97.5 % quantiles of values (R,) that are not NaN; None where all are."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None, None
@@ -85,9 +94,10 @@ def resampled_interval(
     return float(low), float(high)
 
 
-def _statistic(
+def main_statistic(
     answers: Array, target: npt.NDArray[np.generic], ids: Sequence[str], codec: TargetCodec
-) -> Callable[[Array], Array]:
+) -> Statistic:
+    """The main metric of answers, as `score` takes them, by how much each row counts."""
     if codec.target.kind == "mask":
         share, dice = resampled_dice(answers, ids, codec)
         share, dice = np.where(np.isnan(dice), 0, share), np.nan_to_num(dice)

@@ -50,6 +50,7 @@ def _sections(report: Json) -> dict[str, Any]:
         "cards": sections.cards(report),
         "table": sections.pattern_table(report),
         "heat": sections.heat(report),
+        "gap": sections.gap(report),
         "shares": sections.shares(report),
         "counts": sections.pattern_counts(report),
         "plan": sections.plan_rates(report),

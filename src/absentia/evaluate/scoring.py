@@ -12,6 +12,7 @@ import numpy.typing as npt
 from absentia.data.presence import count_patterns
 from absentia.data.rows import Rows
 from absentia.data.schema import pattern_name
+from absentia.evaluate.gap import gap_closed
 from absentia.evaluate.metrics import Scores, goodness_sign, main_metric, score
 from absentia.evaluate.patterns import Answers, answer, answer_patterns
 from absentia.methods.base import Method
@@ -48,6 +49,7 @@ def score_patterns(
         "modalities": {name: _described(rows, name) for name in names},
         "patterns": worst_first,
         "as_given": given_line,
+        "gap": gap_closed(method, rows, patterns, answers),
         **_summary(lines, "score", sign, ""),
         **_summary(lines, "reference", sign, "reference_"),
         "names": list(names),

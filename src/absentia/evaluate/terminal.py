@@ -12,6 +12,7 @@ from rich.text import Text
 
 from absentia.evaluate.headline import headline
 from absentia.evaluate.ranking import full_row, initials, loss_from_full, ranked
+from absentia.evaluate.sections.gap import gap_sentence
 from absentia.evaluate.wording import Scale, clean, finite, metric_words, short
 
 __all__ = ["PatternTable", "legend", "printable", "squares"]
@@ -67,6 +68,8 @@ class PatternTable:
         yield self._fitting(console, options)
         if left := len(self.report["patterns"]) - len(self._shown()):
             yield Text(f"{left} more patterns, none of them worse, are in report.html and report.json.", style="dim")
+        if said := gap_sentence(self.report):
+            yield Text(said.replace("\u00a0", " "))
         for note in self.report.get("notes") or []:
             yield Text(f"Note: {short(note, 400)}", style="yellow")
 

@@ -32,17 +32,23 @@ class Guard(nn.Module):
         size = modalities + 1 if self.by_count else 2**modalities
         self.register_buffer("say", torch.ones(size))
         self.register_buffer("temperature", torch.ones(size))
+        self.register_buffer("unaided", torch.ones(size))
         self.say: Tensor
         self.temperature: Tensor
+        self.unaided: Tensor
         self.patterns = _representatives(modalities) if self.by_count else torch.from_numpy(all_patterns(modalities))
 
     def says(self, presence: Tensor) -> Tensor:
         """(B,): the say of guesses, from 0 to 1, for rows with this presence, bool (B, M)."""
         return self.say[self._codes(presence)]
 
-    def tempered(self, scores: Tensor, presence: Tensor, prior: Tensor) -> Tensor:
-        """Scores (B, K) drawn towards the prior, or away from it, by the temperature of each row's pattern."""
-        warmth = self.temperature[self._codes(presence)][:, None].to(scores.dtype)
+    def tempered(self, scores: Tensor, presence: Tensor, prior: Tensor, *, unaided: bool = False) -> Tensor:
+        """Scores (B, K) drawn towards the prior, or away from it, by the temperature of each row's pattern.
+
+        unaided: whether they are of answers without guesses, which have a temperature of their own.
+        """
+        temperature = self.unaided if unaided else self.temperature
+        warmth = temperature[self._codes(presence)][:, None].to(scores.dtype)
         return prior + (scores - prior) / warmth
 
     def decide(
@@ -68,6 +74,10 @@ class Guard(nn.Module):
         code = int(self._codes(pattern[None])[0])
         self.say[code], self.temperature[code] = says[best], warmths[best]
         return says[best]
+
+    def decide_unaided(self, pattern: Tensor, scores: Tensor, prior: Tensor, lost: OfRows, *, sharpen: bool) -> None:
+        """Choose the temperature that a pattern's answers (n, K) have without guesses, as `decide` chooses theirs."""
+        self.unaided[int(self._codes(pattern[None])[0])] = self._warmth(scores, prior, lost, sharpen)
 
     def _warmth(self, scores: Tensor, prior: Tensor, lost: OfRows, sharpen: bool) -> float:
         """The temperature with the least loss."""

@@ -245,6 +245,19 @@ class Method(nn.Module, ABC):
         output: Output = self(batch)
         return output.reconstructed
 
+    @property
+    def guesses(self) -> bool:
+        """Whether answers stand on guesses of what is absent that can be left out; `bounds` answers without them."""
+        return False
+
+    def bounds(self, batch: Batch, patterns: Tensor) -> tuple[Tensor, Tensor]:
+        """Two ways to answer rows that have everything, were they to show no more than each of `patterns`, bool (P, M).
+
+        Scores (P, B, K) without guesses of what is hidden, and with what it truly is in the place of the guesses.
+        Asked only where the method `guesses`.
+        """
+        raise NotImplementedError(f"{self.name} makes no guesses")
+
     def usage(self, batch: Batch) -> dict[str, Tensor]:
         """Per pool of components how much those of each session have a say in these rows' answers, (S,)."""
         return {}

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from itertools import permutations
 from typing import cast
 
 import torch
@@ -35,6 +34,7 @@ from absentia.methods.base import Batches, Bools, Method, Output, Parts, Stage
 from absentia.methods.joint_embedding_guesses import Embeddings, Guessed, directed_pairs, of_shown, together
 from absentia.methods.joint_embedding_objectives import gathered_pair, moment_distance, pair_loss
 from absentia.methods.joint_embedding_options import JointEmbeddingOptions
+from absentia.methods.joint_embedding_remarks import never_together, what_explains
 from absentia.models.encoders.pretrained import TunedEmbedder
 from absentia.models.tuning import still, tune
 from absentia.models.unimodal import Encoded, Unimodal
@@ -106,6 +106,22 @@ class JointEmbedding(Method):
         made = {name: guess[~batch.presence[:, m]] for m, name, guess in self._placed(guesses)}
         return Output(scores=fused, uncertainty=fused[:, 0], embeddings=own, reconstructed=made)
 
+    @property
+    def guesses(self) -> bool:
+        return self.options.predictor != "none" and len(self.parts.names) > 1
+
+    def bounds(self, batch: Batch, patterns: Tensor) -> tuple[Tensor, Tensor]:
+        """An embedding does not know what is beside it, so one pass of the encoders has all patterns in it."""
+        scores = self._scores({name: one.rows for name, one in self._encoded(batch).items()})
+        unaided = []
+        for shown in patterns:
+            presence = shown.expand(len(batch), -1)
+            said = {name: scores[name] for m, name in enumerate(self.parts.names) if shown[m]}
+            fused = self._fused(said, presence)
+            unaided.append(self.guard.tempered(fused, self._sorted(presence), self.prior, unaided=True))
+        whole = self.guard.tempered(self._fused(scores, batch.presence), self._sorted(batch.presence), self.prior)
+        return torch.stack(unaided), whole.expand(len(patterns), -1, -1)
+
     @torch.no_grad()
     def close_session(self, batches: Batches) -> None:
         """Add the rows' embeddings to the moments, from which the closed form and the diagnosis come."""
@@ -130,13 +146,15 @@ class JointEmbedding(Method):
         for pattern in self.guard.patterns.to(self.prior.device):
             shown = pattern[self._unsorted]
             says = self._says(complete=bool(shown.all()))
-            scores, targets = self._held_out(batches, shown, says)
+            (unaided, *scores), targets = self._held_out(batches, shown, (0.0, *says))
             if not len(targets):
                 continue
             lost = partial(row_losses, target=targets, codec=self.parts.codec)
             right = partial(_right, targets) if self.parts.codec.target.kind == "class" else None
-            how = {"says": says, "sharpen": self.options.calibrate, "right": right}
-            say = self.guard.decide(pattern, scores, self.prior, lost, **how)
+            sharpen = self.options.calibrate
+            self.guard.decide_unaided(pattern, unaided, self.prior, lost, sharpen=sharpen)
+            how = {"says": says, "sharpen": sharpen, "right": right}
+            say = self.guard.decide(pattern, torch.stack(scores), self.prior, lost, **how)
             off += [pattern_name(self.parts.names, shown.tolist())] if len(says) > 1 and not say else []
         self.train(was)
         if off:
@@ -145,20 +163,7 @@ class JointEmbedding(Method):
 
     def remarks(self, presence: Bools) -> list[str]:
         """Which pairs no training row has together."""
-        names = self.parts.names
-        never = [
-            f"{names[s]} and {names[t]}"
-            for s, t in permutations(range(len(names)), 2)
-            if s < t and not (presence[:, s] & presence[:, t]).any()
-        ]
-        if not never or self.options.predictor in ("none", "mean"):
-            return []
-        if self.options.predictor in ("gaussian", "nearest"):
-            how = "they count as unrelated" if self.options.predictor == "gaussian" else "one is guessed as its mean"
-            return [f"No training row has {'; '.join(never)} together: {how}."]
-        teachers = [name for name in ("labels", "moments") if getattr(self.options, name)]
-        how = f"{' and '.join(teachers)} alone teach" if teachers else "nothing teaches"
-        return [f"No training row has {'; '.join(never)} together: {how} one to be predicted from the other."]
+        return never_together(self.parts.names, presence, self.options)
 
     # Encoding and answering
 
@@ -241,7 +246,7 @@ class JointEmbedding(Method):
 
     def _guesses(self, batch: Batch, encoded: dict[str, Encoded], own: Embeddings) -> Embeddings:
         """Per modality a guess for every row, (B, D), worth something where it is absent."""
-        if not bool(self.predicting) or self.options.predictor == "none" or len(self.parts.names) < 2:
+        if not self.guesses or not bool(self.predicting):
             return {}
         if self._learns_to_predict:
             return together(batch.presence, self._predicted(encoded), self.parts.names)
@@ -326,18 +331,7 @@ class JointEmbedding(Method):
             for batch in batches()
         ]
         stacked, presence = (torch.cat(some) for some in zip(*parts, strict=True))
-        explained = self.moments.explained(stacked, presence)
-        names = self.parts.names
-        said = [
-            f"{names[t]} from {names[s]} {float(explained[s, t]):.2f}"
-            for s, t in permutations(range(len(names)), 2)
-            if bool(explained[s, t].isfinite())
-        ]
-        return (
-            [f"Share of an embedding's variance that a linear guess explains on held-out rows: {', '.join(said)}."]
-            if said
-            else []
-        )
+        return what_explains(self.parts.names, self.moments.explained(stacked, presence))
 
     # Small things
 

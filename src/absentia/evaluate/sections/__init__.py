@@ -5,6 +5,7 @@ from __future__ import annotations
 from absentia.evaluate.sections.about import about
 from absentia.evaluate.sections.data import bad_cells, pattern_counts, plan_rates, shares
 from absentia.evaluate.sections.examples import examples
+from absentia.evaluate.sections.gap import gap
 from absentia.evaluate.sections.heat import heat
 from absentia.evaluate.sections.listing import Listing, listed
 from absentia.evaluate.sections.reconstruction import reconstruction
@@ -18,6 +19,7 @@ __all__ = [
     "bad_cells",
     "cards",
     "examples",
+    "gap",
     "heat",
     "listed",
     "pattern_counts",
