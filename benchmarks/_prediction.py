@@ -45,15 +45,15 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Bench:
-    """A table under a mask plan. test: its test rows as the plan leaves them; whole: the same with all they have."""
+    """A table under a mask plan. asked: its test rows as the plan leaves them; whole: the same with all they have.
+
+    To choose settings, validation rows stand in place of test rows.
+    """
 
     data: Prepared
+    asked: Rows
     whole: Rows
     config: RunConfig
-
-    @property
-    def test(self) -> Rows:
-        return self.data.rows["test"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,11 @@ class Trained:
     seconds: float
 
 
-def prepared(table: Table, schema: Schema, config: RunConfig, rates: Mapping[str, float]) -> Bench:
-    """rates: by split the share of rows that the plan makes incomplete, proper patterns drawn evenly."""
+def prepared(table: Table, schema: Schema, config: RunConfig, rates: Mapping[str, float], asks: str = "test") -> Bench:
+    """rates: by split the share of rows that the plan makes incomplete, proper patterns drawn evenly.
+
+    asks: the split whose rows are answered.
+    """
     seen = survey(table, schema)
     plan = MaskPlan.draw(
         modalities=schema.names,
@@ -75,7 +78,7 @@ def prepared(table: Table, schema: Schema, config: RunConfig, rates: Mapping[str
         seed=config.seed,
     )
     data = prepare(table, schema, plan=plan, on_bad="error", seen=seen)
-    index = data.rows["test"].index
+    index = data.rows[asks].index
     whole = rows_of(
         table,
         data.fitted,
@@ -85,7 +88,7 @@ def prepared(table: Table, schema: Schema, config: RunConfig, rates: Mapping[str
         ids=[seen.ids[i] for i in index],
         target=[seen.target[i] for i in index],
     )
-    return Bench(data=data, whole=whole, config=config)
+    return Bench(data=data, asked=data.rows[asks], whole=whole, config=config)
 
 
 def trained(
@@ -151,7 +154,7 @@ def scores_of(bench: Bench, method: Method) -> tuple[Scores, float]:
     answers = answer_patterns(method, bench.whole, patterns)
     names = [pattern_name(bench.data.names, pattern.tolist()) for pattern in patterns]
     by_pattern = {name: _score(bench, bench.whole, part) for name, part in zip(names, answers, strict=True)}
-    return by_pattern, _score(bench, bench.test, answer(method, bench.test))
+    return by_pattern, _score(bench, bench.asked, answer(method, bench.asked))
 
 
 def _score(bench: Bench, rows: Rows, answers: Answers) -> float:

@@ -34,6 +34,7 @@ With --branches, one branch for all modalities (SBNet and SRMM) stands beside se
 dropout, trained on complete rows and on incomplete ones: `everything` is the score of test rows that lack nothing,
 `as_given` of those that the plan makes incomplete. `found` has the recall at 1, 5, 10 and the equal error rate of each
 modality's rows among those of each other one, on test rows.
+With --asks val, all of it is of validation rows, on which settings may be chosen (the guard reads them as well).
 With --curve, so many of the training and validation rows are complete: 1, 5, 10, 30, 100 %.
 """
 
@@ -134,7 +135,8 @@ def main() -> None:
     print(path)
     if asked.record:
         what = {"-curve": "predicted embeddings by complete training rows", "-branches": "one branch and several"}
-        title = f"{what.get(study, 'predicted embeddings')}, {', '.join(asked.tables)}"
+        where = ", validation rows" if asked.asks == "val" else ""
+        title = f"{what.get(study, 'predicted embeddings')}, {', '.join(asked.tables)}{where}"
         record(title, [_said(line) for line in summary], range(asked.seeds), path)
 
 
@@ -180,7 +182,7 @@ def _bench(table: str, seed: int, case: Case, asked: argparse.Namespace) -> Benc
     small = {"width": 16, "depth": 1, "heads": 2} if asked.smoke else {}
     training = Training(validations=asked.validations, patience=None)
     config = RunConfig(table=table, seed=seed, model=Model(**small), training=training)
-    return prepared(opened, schema, config, {"train": case.taught, "val": case.taught, "test": INCOMPLETE})
+    return prepared(opened, schema, config, {"train": case.taught, "val": case.taught, "test": INCOMPLETE}, asked.asks)
 
 
 def _methods(bench: Bench, epochs: float, asked: Sequence[str]) -> Iterator[tuple[str, Trained]]:
@@ -285,6 +287,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", choices=known, help="all, or with --curve those without more training")
     parser.add_argument("--curve", action="store_true", help="over the share of complete training rows")
     parser.add_argument("--branches", action="store_true", help="one branch for all modalities beside separate ones")
+    parser.add_argument("--asks", choices=["test", "val"], default="test", help="on which rows; val to choose settings")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, help="of encoders and heads; by default the table's own")
     parser.add_argument("--validations", type=int, default=8)
