@@ -78,14 +78,16 @@ def main() -> None:
     """All rows of all seeds, and their means."""
     asked = _asked()
     rows: list[Row] = []
+    result = f"cohort{asked.name and '-' + asked.name}"
     with tempfile.TemporaryDirectory(prefix="absentia-cohort-") as folder:
         asked.declared = _people(asked, Path(folder)) if asked.people else [asked.table]
         for seed in range(asked.seeds):
             for name in asked.rows:
                 rows.append(_trained(name, seed, asked, Path(folder)))
+                write(result, rows, range(asked.seeds), asked.out)  # a run that is stopped leaves what it has
                 print(_said(rows[-1] | {"seeds": [seed]}), f"({rows[-1]['seconds']:.0f} s)", flush=True)
     summary = [_over_seeds([row for row in rows if row["row"] == name]) for name in asked.rows]
-    path = write(f"cohort{asked.name and '-' + asked.name}", rows + summary, range(asked.seeds), asked.out)
+    path = write(result, rows + summary, range(asked.seeds), asked.out)
     print("\n".join(map(_said, summary)))
     if asked.record:
         who = f"{asked.table}{f' of people {asked.people}' if asked.people else ''}"
