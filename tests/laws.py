@@ -646,7 +646,7 @@ def tokens_said(method: Method, batch: Batch, data: Prepared, each: int) -> int:
 def forget(data: Prepared) -> None:
     """What was kept beside the rows is gone, as in another process."""
     for rows in data.rows.values():
-        rows.memo = Memo(len(rows), rows.batch)
+        rows.memo = Memo(len(rows), rows.batch, presence=rows.presence)
 
 
 def new_parameters(method: Method, known: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:

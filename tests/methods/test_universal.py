@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 from tests import checkpoints, tiny
-from tests.laws import data_for, learn, losses_and_gradients, rows_with_something, same_bits
+from tests.laws import data_for, forget, learn, losses_and_gradients, rows_with_something, same_bits
 from tests.poison import packed_tokens
 
 from absentia.data.batch import Batch
@@ -334,3 +334,54 @@ def test_a_step_embeds_its_rows_once_and_sees_what_it_would_see_alone(monkeypatc
     monkeypatch.setattr(backbone, "segments", lambda b: (calls.append(len(b)), before(b))[1])
     method.losses(batch, stage(method, "answer"), torch.Generator().manual_seed(0))
     assert calls == [len(batch)]
+
+
+def test_a_student_lays_out_what_it_sees_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own rows are a part of what the teacher is shown, unless both read the same tokens."""
+    data = data_for()
+    batch = rows_with_something(data)
+    for teacher, whole in (("apart", False), ("shared", True), ("copy", True)):
+        method, laid = made(data, teacher=teacher, keep=0.0), list[int]()
+        before = method.body.backbone.segments
+        monkeypatch.setattr(
+            method.body.backbone, "segments", lambda b, f=before, to=laid: (to.append(int(b.presence.sum())), f(b))[1]
+        )
+        method.losses(batch, stage(method, "answer"), torch.Generator().manual_seed(0))
+        assert len(laid) == 1 and (laid[0] == int(batch.presence.sum())) == whole
+
+
+def test_rows_are_completed_once_in_a_training_until_stage_one_goes_on() -> None:
+    """What stands beside the rows is what would be said of them again, and what another stage 1 says is another."""
+    data = data_for()
+    rows, method = data.rows["train"], made(data)
+    forget(data)
+    batch = rows.batch(np.arange(len(rows))[::3])
+    assert batch.memo is not None
+    method.train()
+
+    def completed(one: Batch) -> torch.Tensor:
+        return method.body.completed_once(one)
+
+    first = completed(batch)
+    torch.testing.assert_close(first, completed(replace(batch, memo=None)), rtol=1e-5, atol=1e-6)
+    assert len([key for key, _ in batch.memo._kept if key.startswith("completed")]) == 1
+    assert torch.equal(first, completed(batch))
+    with torch.no_grad():
+        next(p for p in method.body.imagination.parameters() if p.dim() > 1).mul_(1.5)
+    again = completed(batch)
+    assert not torch.equal(first, again)
+    torch.testing.assert_close(again, completed(replace(batch, memo=None)), rtol=1e-5, atol=1e-6)
+    less = batch.restrict(torch.tensor([True, True, False, True]), data.names)
+    assert torch.equal(completed(less), completed(replace(less, memo=None)))
+    forget(data)
+
+
+def test_the_imagination_stands_still_in_the_second_stage_and_learns_in_the_first() -> None:
+    data = data_for()
+    batch, method = rows_with_something(data), made(data)
+    for learning in (True, False):
+        method.train(learning)
+        for name in ("answer", "imagine", "answer"):
+            method.losses(batch, stage(method, name), torch.Generator().manual_seed(0))
+            assert method.body.imagination.training == (learning and name == "imagine")
+            assert method.body.backbone.training == learning

@@ -74,6 +74,9 @@ class Universal(Method):
         return [*([imagine] if imagine.share else []), Stage(name="answer", learns=self._answering)]
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
+        moves = self.training and stage.name == "imagine"
+        if self.body.imagination.training != moves:
+            self.body.imagination.train(moves)  # in stage 2 it answers only
         if stage.name == "imagine":
             return self.body.imagine(batch, draw)
         self._begin()
@@ -90,7 +93,8 @@ class Universal(Method):
     def _complete_and_distil(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
         """The teacher sees what a row has and what is made of the rest, the student a part."""
         assert batch.target is not None
-        options, laid = self.options, self.body.laid(batch)
+        options, shares = self.options, self.options.distils and self.teacher is None
+        laid = self.body.laid(batch) if shares else None  # else each lays out what it sees, and the student sees less
         student = self._part_seen(batch, laid, draw)
         terms = self.body.task(student, batch.target)
         if not options.distils:
@@ -100,8 +104,7 @@ class Universal(Method):
         if copied:
             teacher = self._part_seen(batch, laid, draw)
         else:
-            own = laid if guide is self.body else None
-            teacher = guide.see(batch, self.body.complete(batch), guide.told(batch.presence), own)  # type: ignore[arg-type]
+            teacher = guide.see(batch, self.body.completed_once(batch), guide.told(batch.presence), laid)  # type: ignore[arg-type]
         terms |= {f"teacher {name}": loss for name, loss in guide.task(teacher, batch.target).items()}
         near = agreement if copied else feature_loss
         share = self._share()

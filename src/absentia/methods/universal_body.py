@@ -99,6 +99,10 @@ class Body(nn.Module, ABC):
     def complete(self, batch: Batch) -> Tensor:
         """What rows lack, as it is imagined from what they have."""
 
+    def completed_once(self, batch: Batch) -> Tensor:
+        """The same of a training step: the imagination stands still, and may have said it of these rows before."""
+        return self.complete(batch)
+
     def filled(self, batch: Batch) -> Tensor | None:
         """What stands in for what rows lack in an answer; None for the template."""
         return self.complete(batch) if self.options.fill == "reconstruction" else None

@@ -19,6 +19,7 @@ from absentia.errors import UserError
 from absentia.layers.distribution import Distribution, Look
 from absentia.layers.masked_losses import present_only, reconstruction_loss
 from absentia.layers.masking import drop_modalities, grid_of, keep_patches, over_patches
+from absentia.layers.modes import evaluating
 from absentia.layers.naming import places_by_name, places_in_order
 from absentia.layers.template import Fill, Template
 from absentia.models.dense import DenseBackbone, aligned
@@ -81,11 +82,8 @@ class DenseImagination(nn.Module):
     @torch.no_grad()
     def imagined(self, batch: Batch) -> Tensor:
         """(B, channels, *space): every contrast as it is said from those that a row has; nothing is drawn."""
-        learning = self.training
-        self.eval()
-        said = self._said(self.shown(batch, self.filling(batch)))
-        self.train(learning)
-        return said
+        with evaluating(self):
+            return self._said(self.shown(batch, self.filling(batch)))
 
     def beside(self) -> dict[str, Tensor]:
         """What of it is not the network: the layer that says the contrasts, and the template."""
