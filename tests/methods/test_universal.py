@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from absentia.layers.scenarios import Read
 from absentia.layers.subsets import all_patterns
 from absentia.learn.prepare import Prepared
 from absentia.methods import Stage, universal
+from absentia.methods.counted import counted
 from absentia.methods.universal import Universal
 from absentia.methods.universal_options import UniversalOptions
 
@@ -136,6 +138,24 @@ def test_a_teacher_apart_keeps_no_frozen_weights_of_its_own() -> None:
     assert all(mine is his for mine, his in zip(frozen, method.teacher.backbone.parameters(), strict=True))
     assert not [name for name in method.learned() if name.startswith(("teacher.backbone.", "body.backbone."))]
     assert sum(tensor.numel() for tensor in method.learned().values()) == size - 2 * sum(p.numel() for p in frozen)
+
+
+@pytest.mark.parametrize("teacher", ["apart", "shared"])
+@pytest.mark.parametrize("fill", ["template", "reconstruction"])
+def test_what_only_training_needs_is_counted_apart(fill: str, teacher: str) -> None:
+    """A teacher, and of the imagination what answers do not stand on; each of them is said by its name."""
+    data = data_for()
+    method, batch = made(data, fill=fill, teacher=teacher).eval(), rows_with_something(data)
+    found, scores = counted(method), method(batch).scores
+    assert ("teacher" in found["scaffold"]) == (teacher == "apart")
+    imagination = sum(p.numel() for p in method.body.imagination.parameters())
+    assert (found["scaffold"]["imagination"] == imagination) == (fill == "template")
+    student = sum(p.numel() for p in method.body.answering())
+    assert found["answering"] == student + imagination - found["scaffold"]["imagination"]
+    with torch.no_grad():
+        for parameter in chain.from_iterable(method.scaffold().values()):
+            parameter.fill_(torch.nan)
+    assert torch.equal(scores, method(batch).scores)
 
 
 def test_distillation_rises_over_its_steps() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from absentia.data.target import TargetCodec
 from absentia.jobs import train_run
 from absentia.layers.subsets import all_patterns
 from absentia.methods.base import Parts
+from absentia.methods.counted import counted
 from absentia.methods.universal import Universal
 from absentia.models.dense import DenseBackbone
 
@@ -233,3 +235,18 @@ def test_it_learns_in_half_precision(dims: int, epochs: float, teacher: str, tmp
     scores = [m(scans.everything(data)).scores for m in (plain, half)]
     assert (scores[0] != scores[1]).any(), "it was half precision"
     assert (scores[0] - scores[1]).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("fill", ["template", "reconstruction"])
+def test_of_voxels_too_what_only_training_needs_is_counted_apart(fill: str) -> None:
+    """The template stays with what answers."""
+    space = (8, 8)
+    method, batch = made(space, fill=fill, distribution="adversarial").eval(), batch_of(space)
+    found, scores = counted(method), method(batch).scores
+    with torch.no_grad():
+        for parameter in chain.from_iterable(method.scaffold().values()):
+            parameter.fill_(torch.nan)
+    assert torch.equal(scores, method(batch).scores)
+    student = sum(p.numel() for p in method.body.answering())
+    assert found["answering"] >= student + method.body.imagination.get_submodule("template").image.numel()  # type: ignore[union-attr, operator]
+    assert set(found["scaffold"]) == {"imagination", "teacher"}

@@ -9,7 +9,7 @@ formulas are choices of ours, near M3AE (Liu et al., AAAI 2023), and each is an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -139,6 +139,12 @@ class Universal(Method):
         super().open_session(codec, taught)
         for body in self._bodies():
             body.grow(codec)
+
+    def scaffold(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """The imagination, unless answers stand on it, and the teacher, if that is another network."""
+        mine = {id(p) for p in self.body.parameters()}
+        theirs = [] if self.teacher is None else [p for p in self.teacher.parameters() if id(p) not in mine]
+        return {"imagination": self.body.unread(), "teacher": theirs}
 
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
         """What lacks something is reconstructed first, from a [CLS] each; it answers with that [CLS] and a summary."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar, Self, cast
 
 import torch
@@ -79,6 +80,15 @@ class Body(nn.Module, ABC):
         """What stage 2 learns; the imagination stands still, its template too, as in M3AE."""
         mine = {id(p) for p in self.imagination.parameters()}
         return (p for p in self.parameters() if id(p) not in mine)
+
+    def unread(self) -> Iterator[nn.Parameter]:
+        """What of the imagination no answer reads; frozen parts may be those of the network that answers."""
+        read = {id(p) for p in chain(self.answering(), self._reads())}
+        return (p for p in self.imagination.parameters() if id(p) not in read)
+
+    @abstractmethod
+    def _reads(self) -> Iterator[nn.Parameter]:
+        """What of the imagination answers read."""
 
     def take_up(self) -> None:
         """Begin stage 2 with the weights that stage 1 left; its last layer stays behind."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
@@ -58,6 +58,12 @@ class Dense(Body):
 
     def hidden_losses(self, batch: Batch, masks: Masks, draw: torch.Generator) -> dict[str, Tensor]:
         return self.imagination.losses(batch, masks, self.options.patch, draw)
+
+    def _reads(self) -> Iterator[nn.Parameter]:
+        yield from self.imagination.template.parameters()
+        if self.options.fill == "reconstruction":
+            yield from self.imagination.backbone.parameters()
+            yield from self.imagination.say.parameters()
 
     def complete(self, batch: Batch) -> Tensor:
         """(B, channels, *space): what rows lack as it is said from what they have."""

@@ -64,6 +64,11 @@ class Tokens(Body):
     def hidden_losses(self, batch: Batch, masks: Masks, draw: torch.Generator) -> dict[str, Tensor]:
         return self.imagination.losses(batch, masks, draw)
 
+    def _reads(self) -> Iterator[nn.Parameter]:
+        if self.options.fill == "reconstruction":
+            yield from self.imagination.backbone.parameters()
+            yield from self.imagination.speak.parameters()
+
     def complete(self, batch: Batch) -> Tensor:
         """(B, M, D): summaries of what rows lack, by the others; worth nothing where a row has a modality."""
         lacking = ~batch.presence.all(dim=1)
