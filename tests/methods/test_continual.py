@@ -17,8 +17,8 @@ from absentia.errors import UserError
 from absentia.layers.heads import probabilities
 from absentia.learn.loop import Loop
 from absentia.methods import METHODS, Method
-from absentia.methods.ewc import EWC
 from absentia.methods.counted import counted
+from absentia.methods.ewc import EWC
 from absentia.methods.lwf import LwF
 from absentia.models.fused import FusedTransformer, Prompts
 
