@@ -82,7 +82,8 @@ class Dense(Body):
         x = self.imagination.shown(batch, self.imagination.filling(batch).detach() if made is None else made)
         code = self.code_of(scenario, completed=made is not None)
         numbers = self.early(code)
-        deep, features = self.backbone(x, lambda level, number: self._made(level, number, numbers))
+        there = batch.presence if made is None else None  # a template says nothing of a row, a reconstruction does
+        deep, features = self.backbone(x, lambda level, number: self._made(level, number, numbers), there)
         scores = self.head(features)
         if self.extra is not None:
             late = self.late(code, deep.flatten(2).mean(dim=2))
