@@ -7,7 +7,9 @@ A step is forward, backward and AdamW on the same rows, half of whose modalities
 name and properties, the usual transformer) and the cohort (8 planes of 48 x 48 in four contrasts, a small U-Net).
 
   plain        modality dropout: the network once
-  universal    completion by the frozen first stage, teacher and student
+  universal    completion by the frozen first stage, teacher and student; what the first stage says of rows of tokens
+               stands beside them since the first time, as in training
+  anew         the same, and it is said again
   filled       the same, where the student answers from reconstructions too
   student      without a teacher
   imagine      a step of the first stage
@@ -22,6 +24,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +80,17 @@ def _tokens(asked: argparse.Namespace) -> Mapping[str, Call]:
     table = open_known(name, None)
     data = prepare(table, schema_of(KNOWN[name], table, {}), plan=None, on_bad="error")
     rows = data.rows["train"]
+    rows.presence &= _half(len(rows), len(data.names)).numpy()
     batch = rows.batch(np.arange(min(64, len(rows))))
-    batch = batch.restrict(_half(len(batch), len(data.names)), data.names)
     batch = batch.select(~batch.empty, data.names)
 
     def method(kind: str, options: Mapping[str, Any]) -> Method:
         seen = patterns_seen(rows.presence)
         return build_method(kind, data.fitted, Model(), seed=0, seen=seen, options=options)
 
-    return {name: _step(method(kind, options), stage, batch) for name, (kind, options, stage) in VARIANTS.items()}
+    anew = _step(method("universal", {}), "answer", replace(batch, memo=None))
+    steps = {name: _step(method(kind, options), stage, batch) for name, (kind, options, stage) in VARIANTS.items()}
+    return steps | {"anew": anew}
 
 
 def _planes(asked: argparse.Namespace) -> Mapping[str, Call]:

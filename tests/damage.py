@@ -15,6 +15,7 @@ from tests import tiny
 from torch import Tensor
 
 from absentia.config import Model, config_to
+from absentia.data.spacings import of_rows
 from absentia.learn.build import patterns_seen
 from absentia.learn.folder import RunFolder
 from absentia.learn.prepare import Prepared
@@ -24,8 +25,10 @@ from absentia.methods import Method
 Tensors = dict[str, Tensor]
 
 
-def write_run(method: Method, data: Prepared, folder: Path, model: Model = tiny.SMALL) -> RunFolder:
-    """The files of a finished run around a method that was made, not trained."""
+def write_run(
+    method: Method, data: Prepared, folder: Path, model: Model = tiny.SMALL, *, spacings: bool = True
+) -> RunFolder:
+    """The files of a finished run around a method that was made, not trained; old ones say nothing of spacings."""
     run = RunFolder(folder)
     run.create(resume=False)
     setup = save_setup(
@@ -37,6 +40,7 @@ def write_run(method: Method, data: Prepared, folder: Path, model: Model = tiny.
         seen=patterns_seen(data.rows["train"].presence),
         train_presence=data.rows["train"].presence,
         plan_sha256=None,
+        spacings=of_rows(data.rows["train"]) if spacings else (),
     )
     save_method(run, setup, method)
     return run

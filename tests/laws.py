@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from absentia.learn.build import fitted_to, patterns_seen
 from absentia.learn.prepare import Prepared, rows_of
 from absentia.learn.run import load_run
 from absentia.methods import METHODS, Method, Output, Stage
+from absentia.methods.counted import counted
 from absentia.models.backbone import FusedBackbone
 
 CLOSE = 1e-5
@@ -434,6 +436,19 @@ class Laws:
         fresh.restore(method.learned())
         assert same_bits(fresh.learned(), method.learned())
 
+    def test_no_answer_reads_what_is_counted_as_there_for_training(self, name: str) -> None:
+        """What a method names as its scaffold may be lost: answers keep every bit, and numbers add up."""
+        data = data_for()
+        method = tiny.method_of(name, data).eval()
+        batch = rows_with_something(data)
+        found = counted(method)
+        before = method(batch)
+        assert found["answering"] + sum(found["scaffold"].values()) == found["total"]
+        with torch.no_grad():
+            for parameter in chain.from_iterable(method.scaffold().values()):
+                parameter.fill_(torch.nan)
+        assert _same_output(before, method(batch))
+
     # 7. A killed run loses nothing.
 
     def test_a_training_killed_at_any_step_ends_in_the_same_weights(self, name: str, tmp_path: Path) -> None:
@@ -646,7 +661,7 @@ def tokens_said(method: Method, batch: Batch, data: Prepared, each: int) -> int:
 def forget(data: Prepared) -> None:
     """What was kept beside the rows is gone, as in another process."""
     for rows in data.rows.values():
-        rows.memo = Memo(len(rows), rows.batch)
+        rows.memo = Memo(len(rows), rows.batch, presence=rows.presence)
 
 
 def new_parameters(method: Method, known: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:

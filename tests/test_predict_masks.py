@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from absentia.data.schema import Target
 from absentia.data.segmentation import Masks
 from absentia.errors import UserError
 from absentia.evaluate.windows import dense_scores
-from absentia.jobs import train_run
+from absentia.jobs import evaluate_run, train_run
 from absentia.learn.run import Run, load_run
 from absentia.predict import predict_run
 from absentia.predict_masks import label_map
@@ -105,6 +106,41 @@ def test_the_commands_from_a_folder_of_scans_to_masks(tmp_path: Path, capsys: py
     assert main(["evaluate", out, table, "--plan", plan, "--patterns", "flair"]) == 0
     assert main(["predict", out, table, "--out", str(tmp_path / "masks")]) == 0
     assert (tmp_path / "masks" / "answers.csv").is_file()
+
+
+def larger(made: scans.Rows, patient: str) -> scans.Rows:
+    """Of one patient other voxels, and the same of another but for a rounding."""
+    for i, row in enumerate(made):
+        row["patient"] = f"p{i}"
+        scale = {patient: 2.0, "p2": 1.02}.get(row["patient"])
+        for name in (*scans.NAMES, "mask") if scale else ():
+            if row[name] is not None:
+                image = nibabel.Nifti1Image.from_bytes(gzip.decompress(row[name]))
+                voxels = np.asarray(image.dataobj)
+                row[name] = scans.nifti(voxels, np.diag([1.0, scale, 2.0, 1.0]))
+    return made
+
+
+def test_whose_voxels_are_of_another_size_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, made = run_of(tmp_path, 3)
+    assert run.spacings == [[1.0, 1.0, 2.0]]
+    assert predict_run(run, scans.table(made), tmp_path / "masks").notes == []
+    table = scans.table(larger(made, "p1"))
+    [note] = predict_run(run, table, tmp_path / "masks").notes
+    assert "1 x 1 x 2 mm: p1 (1 x 2 x 2 mm)." in note
+    pq.write_table(table, tmp_path / "scans.parquet")
+    assert main(["predict", str(run.folder.path), str(tmp_path / "scans.parquet"), "--out", str(tmp_path / "x")]) == 0
+    assert "p1 (1 x 2 x 2 mm)" in " ".join(capsys.readouterr().err.split())
+    assert note in evaluate_run(run, table, part="all")["notes"]
+
+
+def test_a_run_that_kept_no_spacing_says_nothing_of_it(tmp_path: Path) -> None:
+    made = scans.rows(dims=3, side=9)
+    data = scans.prepared(made)
+    method = scans.method_of("dropout", data, stir=0.5)
+    run = load_run(write_run(method, data, tmp_path / "run", model=scans.TINY, spacings=False).path)
+    assert run.spacings == []
+    assert predict_run(run, scans.table(larger(made, "p1")), tmp_path / "masks").notes == []
 
 
 def test_a_disk_that_is_full_leaves_whole_masks_and_one_sentence(

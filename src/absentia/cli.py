@@ -248,6 +248,14 @@ def mask(asked: Namespace) -> None:
     console.print(f"{len(plan):,} entities in {asked.out}, sha256 {plan.sha256}", highlight=False)
 
 
+def options(asked: Namespace) -> None:
+    """The command `options`."""
+    from absentia.options import MethodTable, OptionList, kinds_of
+
+    kinds = kinds_of(pretrain=asked.pretrain)
+    _console().print(OptionList(asked.method, kinds) if asked.method else MethodTable(kinds))
+
+
 def compare(asked: Namespace) -> None:
     """The command `compare`."""
     from absentia.evaluate.compare import compare as side_by_side
@@ -282,6 +290,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "embed": embed,
     "mask": mask,
     "compare": compare,
+    "options": options,
     "demo": demo,
 }
 

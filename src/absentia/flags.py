@@ -19,6 +19,7 @@ METHOD = (
     "dropout, ignore, dedicated, modulation, joint-embedding, single-branch or universal, or one for streams of "
     "sessions; dropout, ignore, dedicated and universal also answer masks"
 )
+OPTIONS = "the method's own, --options.NAME VALUE; to list them: absentia options METHOD"
 ON_BAD = "what becomes of cells that cannot be read: error, absent or skip"
 
 
@@ -45,7 +46,7 @@ def _train(parser: ArgumentParser) -> None:
     _add_config(parser)
     _add_schema(parser)
     parser.add_argument("--method", type=str, default="dropout", help=METHOD)
-    parser.add_argument("--options", type=dict[str, Any], default={}, help="the method's own, --options.NAME VALUE")
+    parser.add_argument("--options", type=dict[str, Any], default={}, help=OPTIONS)
     parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
     _add_run(parser)
     _add_cache(parser)
@@ -68,7 +69,7 @@ def _learn(parser: ArgumentParser) -> None:
     parser.add_argument("--order", type=str, default="sorted", help="classes come sorted, or shuffled by the seed")
     parser.add_argument("--session", type=int | None, help="learn only this one, which must be the next")
     parser.add_argument("--method", type=str, default="rebq", help="how to learn")
-    parser.add_argument("--options", type=dict[str, Any], default={}, help="the method's own, --options.NAME VALUE")
+    parser.add_argument("--options", type=dict[str, Any], default={}, help=OPTIONS)
     parser.add_argument("--plan", type=str | None, help="mask plan (see absentia mask)")
     parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
     _add_cache(parser)
@@ -90,9 +91,7 @@ def _pretrain(parser: ArgumentParser) -> None:
         default="pretraining",
         help="pretraining (puzzles), or universal (its first stage; also of a dense network, where --target is a mask)",
     )
-    parser.add_argument(
-        "--options", type=dict[str, Any], default={}, help="of the objectives: --options.share, whole, keep and weights"
-    )
+    parser.add_argument("--options", type=dict[str, Any], default={}, help=f"{OPTIONS} --pretrain")
     parser.add_argument("--on_bad", type=str, default="error", help=ON_BAD)
     _add_cache(parser)
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
@@ -220,6 +219,16 @@ def _compare(parser: ArgumentParser) -> None:
     parser.add_argument("--csv", type=str | None, help="CSV file with every pattern's scores, in the order asked for")
 
 
+def _options(parser: ArgumentParser) -> None:
+    """List the options of a method, or all methods. What each may be, its default, and what it does."""
+    parser.add_argument(
+        "method", type=str | None, nargs="?", help="such as universal; all methods in a line by default"
+    )
+    parser.add_argument(
+        "--pretrain", type=bool, nargs="?", const=True, default=False, help="of absentia pretrain --method METHOD"
+    )
+
+
 def _demo(parser: ArgumentParser) -> None:
     """Train on the embedded data set with 70 % of the training rows incomplete."""
     parser.add_argument("--method", type=str | None, help="dropout, or with --continual rebq, unless another is named")
@@ -267,6 +276,7 @@ BUILDERS: dict[str, Callable[[ArgumentParser], None]] = {
     "embed": _embed,
     "mask": _mask,
     "compare": _compare,
+    "options": _options,
     "demo": _demo,
 }
 

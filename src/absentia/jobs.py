@@ -16,8 +16,10 @@ import numpy.typing as npt
 from absentia.config import RunConfig, config_to
 from absentia.data.absence import MaskPlan
 from absentia.data.catalog import open_source
-from absentia.data.rows import OnBad
+from absentia.data.dense_rows import DenseRows
+from absentia.data.rows import OnBad, Rows
 from absentia.data.schema import Schema
+from absentia.data.spacings import of_rows, unlike
 from absentia.data.splits import SPLITS
 from absentia.data.table import Table
 from absentia.data.target import is_known
@@ -141,6 +143,7 @@ def _trained(
         seen=patterns_of_train,
         train_presence=data.rows["train"].presence,
         plan_sha256=plan.sha256 if plan else None,
+        spacings=of_rows(data.rows["train"]),
     )
     if plan is not None:
         plan.save(folder.plan)
@@ -221,8 +224,13 @@ def evaluate_run(
         "plan_sha256": plan.sha256 if plan else None,
         "table": table.name,
         "bad_cells": bad_cells(rows.bad, on_bad),
-        "notes": rows.remarkable.notes(run.fitted.decoders),
+        "notes": [*rows.remarkable.notes(run.fitted.decoders), *_unlike(run, rows)],
     }
+
+
+def _unlike(run: Run, rows: Rows) -> list[str]:
+    """Whose voxels are not as large as those that the run learned from."""
+    return unlike(rows.spacings(), run.spacings) if isinstance(rows, DenseRows) else []
 
 
 def own_table(run: Run, plan: MaskPlan | None) -> tuple[Table, MaskPlan | None]:

@@ -19,6 +19,7 @@ from absentia.data.presence import natural_presence
 from absentia.data.remarkable import Remarkable
 from absentia.data.rows import BadCellRecord, OnBad, Rows
 from absentia.data.schema import Schema, pattern_name
+from absentia.data.spacings import Spacing, unlike
 from absentia.data.table import Table
 from absentia.data.target import TargetCodec
 from absentia.errors import UserError, nearest
@@ -104,7 +105,7 @@ def _predict_masks(
     advance: Callable[[int], object],
     say: Callable[[str], object],
 ) -> Predicted:
-    folder, rows, skipped, bad = MaskFolder(run, out), 0, 0, []
+    folder, rows, skipped, bad, spacings = MaskFolder(run, out), 0, 0, [], list[tuple[str, Spacing]]()
     dims = next(iter(run.fitted.decoders.values())).dims  # type: ignore[attr-defined]
     for chunk in table.chunks(VOLUMES if dims == 3 else PLANES):
         part = _read(run, chunk, on_bad, absent, rows, table.root)
@@ -113,9 +114,10 @@ def _predict_masks(
         folder.add(part, [names[i] if names else None for i in part.index], say)
         rows, skipped = rows + chunk.num_rows, skipped + chunk.num_rows - len(part)
         bad += part.bad
+        spacings += part.spacings()
         advance(rows)
     folder.close()
-    return Predicted(rows=rows - skipped, skipped=skipped, bad=bad)
+    return Predicted(rows=rows - skipped, skipped=skipped, bad=bad, notes=unlike(spacings, run.spacings))
 
 
 def _read(run: Run, chunk: pa.Table, on_bad: OnBad, absent: Sequence[str], first: int, root: Path | None) -> Rows:

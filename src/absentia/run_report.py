@@ -21,6 +21,7 @@ from absentia.evaluate.slices import slices
 from absentia.learn.folder import RunFolder
 from absentia.learn.prepare import Prepared, Survey
 from absentia.methods.base import Method
+from absentia.methods.counted import counted
 
 __all__ = ["bad_cells", "run_report", "write_page"]
 
@@ -57,7 +58,7 @@ def run_report(
         "reconstruction": reconstruction(method, rows, data.rows["train"], patterns),
         "versions": versions(),
         "hardware": hardware(),
-        "parameters": _parameters(method),
+        "parameters": counted(method),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {"evaluate": round(time.monotonic() - started, 2)},
         "config": config_to(config),
@@ -94,10 +95,3 @@ def bad_cells(bad: Sequence[BadCellRecord], policy: str) -> dict[str, Any]:
     """Cells that could not be read, the first of them named."""
     cells = [{"row": b.row, "column": b.column, "reason": b.reason, "became": b.became} for b in bad[:LISTED]]
     return {"policy": policy, "count": len(bad), "cells": cells}
-
-
-def _parameters(method: Method) -> dict[str, int]:
-    return {
-        "trained": sum(p.numel() for p in method.parameters() if p.requires_grad),
-        "total": sum(p.numel() for p in method.parameters()),
-    }

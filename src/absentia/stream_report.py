@@ -19,6 +19,7 @@ from absentia.evaluate.query_map import query_map
 from absentia.evaluate.streams.contract import completed, session_curves
 from absentia.learn.stream import StreamFolder, StreamState, load_state
 from absentia.methods.base import Method
+from absentia.methods.counted import counted
 
 __all__ = ["looked_into", "stream_report"]
 
@@ -51,7 +52,7 @@ def stream_report(folder: StreamFolder, config: StreamConfig, command: str | Non
         "command": command or "absentia " + shlex.join(sys.argv[1:]),
         "versions": versions(),
         "hardware": hardware(),
-        "parameters": _parameters(state),
+        "parameters": counted(state.method),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **_kept(folder, state),
     }
@@ -130,11 +131,6 @@ def _line(folder: StreamFolder, about: Json, scores: Mapping[int, Json]) -> Json
 def _arrived(about: Json) -> list[str]:
     """The classes that a session brought."""
     return list(about["known"][about["before"] :])
-
-
-def _parameters(state: StreamState) -> dict[str, int]:
-    live = sum(p.numel() for p in state.method.parameters() if p.requires_grad)
-    return {"trained": live, "total": sum(p.numel() for p in state.method.parameters())}
 
 
 def _kept(folder: StreamFolder, state: StreamState) -> Json:

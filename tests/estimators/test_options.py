@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from tests.estimators.movies import MODALITIES, QUICK, movies
 
 from absentia import MultimodalClassifier, MultimodalRegressor, UserError
+from absentia.estimators.base import Multimodal
 from absentia.learn.run import load_run, read_config
 
 BRANCH: dict[str, Any] = {"metric": "none", "width": 8, "scale": 4}
@@ -77,3 +78,9 @@ def test_what_was_given_is_not_changed() -> None:
         movies(60)[["plot", "year", "runtime", "price"]], "price"
     )
     assert given == BRANCH
+
+
+def test_an_estimator_says_what_kind_of_target_it_is_for() -> None:
+    """What all of them share is none."""
+    with pytest.raises(TypeError, match="abstract"):
+        Multimodal()  # type: ignore[abstract]

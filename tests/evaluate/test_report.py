@@ -153,6 +153,18 @@ def test_without_reference_plan_examples_and_training(fake: SimpleNamespace) -> 
     assert "properties alone" in page.text and "None" not in page.text
 
 
+def test_what_only_training_needed_is_said_apart(fake: SimpleNamespace) -> None:
+    report = fake.glyphs()
+    report["parameters"] = {"trained": 90, "total": 100, "answering": 60, "scaffold": {"teacher": 30, "old": 10}}
+    assert (
+        "90 trained of 100 (90.00%); 60 answer, in training alone teacher 30, old 10" in Page(render(report, [])).text
+    )
+    for nothing in ({"scaffold": {}}, {"answering": None, "scaffold": {"teacher": 30}}):
+        report["parameters"] = {"trained": 100, "total": 100, "answering": 100} | nothing
+        text = Page(render(report, [])).text
+        assert "100 trained of 100" in text and "in training alone" not in text
+
+
 def test_without_scores(fake: SimpleNamespace) -> None:
     report = fake.glyphs()
     for row, lost in zip(report["patterns"], (float("nan"), None, float("inf")), strict=False):

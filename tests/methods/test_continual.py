@@ -17,6 +17,7 @@ from absentia.errors import UserError
 from absentia.layers.heads import probabilities
 from absentia.learn.loop import Loop
 from absentia.methods import METHODS, Method
+from absentia.methods.counted import counted
 from absentia.methods.ewc import EWC
 from absentia.methods.lwf import LwF
 from absentia.models.fused import FusedTransformer, Prompts
@@ -275,6 +276,7 @@ def test_lwf_keeps_to_the_model_before_and_does_not_store_it(tmp_path: Path) -> 
     assert float(terms["distilled"].detach()) == pytest.approx(0, abs=1e-6), "nothing has moved yet"
     tiny.loop_of(method, DATA[1], tmp_path / "1", settings=tiny.BRIEF).fit()
     assert method.before is not None
+    assert list(counted(method)["scaffold"]) == ["model before"]
     torch.testing.assert_close(method.before(batch), said, rtol=1e-5, atol=1e-5)
     assert float(method.losses(batch, method.stages()[0], torch.Generator())["distilled"].detach()) > 0
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 from tests import checkpoints, tiny
-from tests.laws import data_for, learn, losses_and_gradients, rows_with_something, same_bits
+from tests.laws import data_for, forget, learn, losses_and_gradients, rows_with_something, same_bits
 from tests.poison import packed_tokens
 
 from absentia.data.batch import Batch
@@ -21,6 +22,7 @@ from absentia.layers.scenarios import Read
 from absentia.layers.subsets import all_patterns
 from absentia.learn.prepare import Prepared
 from absentia.methods import Stage, universal
+from absentia.methods.counted import counted
 from absentia.methods.universal import Universal
 from absentia.methods.universal_options import UniversalOptions
 
@@ -136,6 +138,24 @@ def test_a_teacher_apart_keeps_no_frozen_weights_of_its_own() -> None:
     assert all(mine is his for mine, his in zip(frozen, method.teacher.backbone.parameters(), strict=True))
     assert not [name for name in method.learned() if name.startswith(("teacher.backbone.", "body.backbone."))]
     assert sum(tensor.numel() for tensor in method.learned().values()) == size - 2 * sum(p.numel() for p in frozen)
+
+
+@pytest.mark.parametrize("teacher", ["apart", "shared"])
+@pytest.mark.parametrize("fill", ["template", "reconstruction"])
+def test_what_only_training_needs_is_counted_apart(fill: str, teacher: str) -> None:
+    """A teacher, and of the imagination what answers do not stand on; each of them is said by its name."""
+    data = data_for()
+    method, batch = made(data, fill=fill, teacher=teacher).eval(), rows_with_something(data)
+    found, scores = counted(method), method(batch).scores
+    assert ("teacher" in found["scaffold"]) == (teacher == "apart")
+    imagination = sum(p.numel() for p in method.body.imagination.parameters())
+    assert (found["scaffold"]["imagination"] == imagination) == (fill == "template")
+    student = sum(p.numel() for p in method.body.answering())
+    assert found["answering"] == student + imagination - found["scaffold"]["imagination"]
+    with torch.no_grad():
+        for parameter in chain.from_iterable(method.scaffold().values()):
+            parameter.fill_(torch.nan)
+    assert torch.equal(scores, method(batch).scores)
 
 
 def test_distillation_rises_over_its_steps() -> None:
@@ -334,3 +354,54 @@ def test_a_step_embeds_its_rows_once_and_sees_what_it_would_see_alone(monkeypatc
     monkeypatch.setattr(backbone, "segments", lambda b: (calls.append(len(b)), before(b))[1])
     method.losses(batch, stage(method, "answer"), torch.Generator().manual_seed(0))
     assert calls == [len(batch)]
+
+
+def test_a_student_lays_out_what_it_sees_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own rows are a part of what the teacher is shown, unless both read the same tokens."""
+    data = data_for()
+    batch = rows_with_something(data)
+    for teacher, whole in (("apart", False), ("shared", True), ("copy", True)):
+        method, laid = made(data, teacher=teacher, keep=0.0), list[int]()
+        before = method.body.backbone.segments
+        monkeypatch.setattr(
+            method.body.backbone, "segments", lambda b, f=before, to=laid: (to.append(int(b.presence.sum())), f(b))[1]
+        )
+        method.losses(batch, stage(method, "answer"), torch.Generator().manual_seed(0))
+        assert len(laid) == 1 and (laid[0] == int(batch.presence.sum())) == whole
+
+
+def test_rows_are_completed_once_in_a_training_until_stage_one_goes_on() -> None:
+    """What stands beside the rows is what would be said of them again, and what another stage 1 says is another."""
+    data = data_for()
+    rows, method = data.rows["train"], made(data)
+    forget(data)
+    batch = rows.batch(np.arange(len(rows))[::3])
+    assert batch.memo is not None
+    method.train()
+
+    def completed(one: Batch) -> torch.Tensor:
+        return method.body.completed_once(one)
+
+    first = completed(batch)
+    torch.testing.assert_close(first, completed(replace(batch, memo=None)), rtol=1e-5, atol=1e-6)
+    assert len([key for key, _ in batch.memo._kept if key.startswith("completed")]) == 1
+    assert torch.equal(first, completed(batch))
+    with torch.no_grad():
+        next(p for p in method.body.imagination.parameters() if p.dim() > 1).mul_(1.5)
+    again = completed(batch)
+    assert not torch.equal(first, again)
+    torch.testing.assert_close(again, completed(replace(batch, memo=None)), rtol=1e-5, atol=1e-6)
+    less = batch.restrict(torch.tensor([True, True, False, True]), data.names)
+    assert torch.equal(completed(less), completed(replace(less, memo=None)))
+    forget(data)
+
+
+def test_the_imagination_stands_still_in_the_second_stage_and_learns_in_the_first() -> None:
+    data = data_for()
+    batch, method = rows_with_something(data), made(data)
+    for learning in (True, False):
+        method.train(learning)
+        for name in ("answer", "imagine", "answer"):
+            method.losses(batch, stage(method, name), torch.Generator().manual_seed(0))
+            assert method.body.imagination.training == (learning and name == "imagine")
+            assert method.body.backbone.training == learning

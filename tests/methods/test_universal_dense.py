@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from absentia.data.target import TargetCodec
 from absentia.jobs import train_run
 from absentia.layers.subsets import all_patterns
 from absentia.methods.base import Parts
+from absentia.methods.counted import counted
 from absentia.methods.universal import Universal
+from absentia.methods.universal_dense import Dense
 from absentia.models.dense import DenseBackbone
 
 NAMES = ("one", "three", "two")
@@ -28,14 +31,31 @@ CHANNELS = (1, 2, 1)
 SPACES = [(12, 16), (8, 8, 12)]
 
 
-def made(space: Sequence[int], names: Sequence[str] = NAMES, *, stir: float = 0.1, **options: Any) -> Universal:
+SMALL: dict[str, dict[str, Any]] = {
+    "SegResNet": {
+        "init_filters": 4,
+        "blocks_down": (1, 1, 1),
+        "blocks_up": (1, 1),
+        "norm": ("GROUP", {"num_groups": 2}),
+    },
+    "FusionUNet": {"features": (4, 4, 8), "depth": 1, "heads": 2},
+}
+
+
+def made(
+    space: Sequence[int],
+    names: Sequence[str] = NAMES,
+    *,
+    stir: float = 0.1,
+    network: str = "SegResNet",
+    **options: Any,
+) -> Universal:
     """A small model of contrasts with different numbers of channels."""
     channels = [CHANNELS[NAMES.index(name)] for name in names]
 
     def backbone(number: int = 0) -> DenseBackbone:
         torch.manual_seed(number)
-        small = {"init_filters": 4, "blocks_down": (1, 1, 1), "blocks_up": (1, 1), "norm": ("GROUP", {"num_groups": 2})}
-        return DenseBackbone(channels=channels, dims=len(space), network="SegResNet", options=small)
+        return DenseBackbone(channels=channels, dims=len(space), network=network, options=SMALL[network])
 
     codec = TargetCodec(target=Target(column="mask", kind="mask", classes=("core", "all")), prior=(0.1, 0.3))
     blanks = {name: {"voxels": torch.zeros(1, c, *space)} for name, c in zip(names, channels, strict=True)}
@@ -233,3 +253,57 @@ def test_it_learns_in_half_precision(dims: int, epochs: float, teacher: str, tmp
     scores = [m(scans.everything(data)).scores for m in (plain, half)]
     assert (scores[0] != scores[1]).any(), "it was half precision"
     assert (scores[0] - scores[1]).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("fill", ["template", "reconstruction"])
+def test_of_voxels_too_what_only_training_needs_is_counted_apart(fill: str) -> None:
+    """The template stays with what answers."""
+    space = (8, 8)
+    method, batch = made(space, fill=fill, distribution="adversarial").eval(), batch_of(space)
+    found, scores = counted(method), method(batch).scores
+    with torch.no_grad():
+        for parameter in chain.from_iterable(method.scaffold().values()):
+            parameter.fill_(torch.nan)
+    assert torch.equal(scores, method(batch).scores)
+    student = sum(p.numel() for p in method.body.answering())
+    assert found["answering"] >= student + method.body.imagination.get_submodule("template").image.numel()  # type: ignore[union-attr, operator]
+    assert set(found["scaffold"]) == {"imagination", "teacher"}
+
+
+def test_where_contrasts_meet_late_a_template_is_none_of_them() -> None:
+    """Answers and completions read what a row has; a network that sees all at once reads the template too."""
+    space = (8, 8)
+    batch = batch_of(space)
+    for network, reads in (("FusionUNet", False), ("SegResNet", True)):
+        method = made(space, network=network)
+        assert isinstance(method.body, Dense)
+        before = method(batch).scores, method.body.complete(batch)
+        with torch.no_grad():
+            for parameter in method.body.imagination.template.parameters():
+                parameter += torch.randn(parameter.shape)
+        for old, new in zip(before, (method(batch).scores, method.body.complete(batch)), strict=True):
+            assert torch.equal(old, new) != reads
+
+
+def test_where_contrasts_meet_late_a_reconstruction_is_read_as_one() -> None:
+    """So do a teacher's rows differ from its student's, and a row of one contrast has a token of each."""
+    space = (8, 8)
+    batch = batch_of(space, torch.tensor([[True, False, False]]))
+    method = made(space, network="FusionUNet", fill="reconstruction")
+    assert isinstance(method.body, Dense)
+    imagined = method.body.complete(batch)
+    one, other = (method.body.see(batch, x, batch.presence).scores for x in (imagined, imagined + 1))
+    assert torch.equal(one, method(batch).scores) and not torch.equal(one, other)
+    assert not torch.equal(one, method.body.see(batch, None, batch.presence).scores)
+
+
+@pytest.mark.parametrize("fill", ["template", "reconstruction"])
+def test_where_contrasts_meet_late_both_stages_learn(fill: str) -> None:
+    """Hidden patches of what is shown are the template's to fill, so it learns in stage 1."""
+    space = (16, 16)
+    method, batch = made(space, network="FusionUNet", fill=fill, whole=0.0).train(), batch_of(space)
+    for stage in method.stages():
+        losses, grads = losses_and_gradients(method, batch, stage)
+        assert losses.isfinite().all()
+        moved = grads["body.imagination.template.image"]
+        assert (moved is not None and bool(moved.any())) == (stage.name == "imagine")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from absentia.data.kinds import Value
-from absentia.data.memo import Memo
+from absentia.data.memo import OWN, Memo
 
 __all__ = ["Batch", "tensors"]
 
@@ -94,6 +94,17 @@ class Batch:
             out = out.index_put((mine,), found.to(out.device))
         return self.presence.new_zeros(0, dtype=torch.float32) if out is None else out
 
+    def recall_own(self, key: str, make: Callable[[Batch], Tensor]) -> Tensor:
+        """(B, ...): what `make` gives for these rows, as `recall` has it, but kept only of rows as the table has them.
+
+        Each row is made once then, not once for each pattern that it can be shown in. Of rows that show less now than
+        they have, nothing is kept.
+        """
+        if self.memo is None or self.places is None or not self.memo.shows(self.places, self.presence):
+            return _quietly(make, self)
+        found = self.memo.recall(key, OWN, self.places, lambda block: (_all(block), make(block)))
+        return _quietly(make, self) if found is None else found
+
     def filled(self, blanks: Mapping[str, Mapping[str, Tensor]]) -> Batch:
         """Every modality present: absent inputs become a placeholder (what people do without us).
 
@@ -128,6 +139,10 @@ class Batch:
 @torch.no_grad()
 def _quietly(make: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
     return make(batch)
+
+
+def _all(batch: Batch) -> Tensor:
+    return torch.ones_like(batch.presence[:, 0])
 
 
 def _made(

@@ -109,6 +109,11 @@ class DenseRows(Rows):
         """Millimetres along each axis; a plane has a third one."""
         return spacing_of(self.affine(position))
 
+    def spacings(self) -> list[tuple[str, tuple[float, ...]]]:
+        """Of each row that lies somewhere, as it is called: millimetres along its own axes."""
+        dims = next(iter(self.decoders.values())).dims  # type: ignore[attr-defined]
+        return [(self._called(position), self.spacing(position)[:dims]) for position in sorted(self._places)]
+
     def portions(self, size: int) -> Iterator[Ints]:
         """Neighbouring rows of one size, as many as fit."""
         part: list[int] = []

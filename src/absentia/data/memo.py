@@ -13,10 +13,11 @@ from torch import Tensor
 if TYPE_CHECKING:
     from absentia.data.batch import Batch
 
-__all__ = ["Memo"]
+__all__ = ["OWN", "Memo"]
 
 BLOCK = 64  # rows that are computed together, whoever asks for one of them: the same bits in any order of asking
 MOST = 2_000_000_000  # bytes that one key may come to, with every row in every pattern
+OWN: tuple[bool, ...] = ()  # in place of a pattern: rows as they stand in the table, each with its own
 
 Pattern = tuple[bool, ...]
 
@@ -24,14 +25,28 @@ Pattern = tuple[bool, ...]
 class Memo:
     """Tensors by key, presence pattern and row, for `rows` rows; it lives and dies with the rows it is about.
 
-    batch: gives rows by their places, as int64 (n,).  most: what may outgrow so many bytes is not kept at all, so that
-    whether something is kept never depends on what was asked before.
+    batch: gives rows by their places, as int64 (n,).  presence: what these show, bool (rows, M), if that is known.
+    most: what may outgrow so many bytes is not kept at all, so that whether something is kept never depends on what
+    was asked before.
     """
 
-    def __init__(self, rows: int, batch: Callable[[npt.NDArray[np.int64]], Batch], *, most: int = MOST) -> None:
-        self.rows, self.batch, self.most = rows, batch, most
+    def __init__(
+        self,
+        rows: int,
+        batch: Callable[[npt.NDArray[np.int64]], Batch],
+        *,
+        presence: npt.NDArray[np.bool_] | None = None,
+        most: int = MOST,
+    ) -> None:
+        self.rows, self.batch, self.presence, self.most = rows, batch, presence, most
         self._kept: dict[tuple[str, Pattern], tuple[Tensor, Tensor]] = {}
         self._too_large: set[str] = set()
+
+    def shows(self, places: Tensor, presence: Tensor) -> bool:
+        """Whether the rows at `places` (B,) show all that they have, in bool (B, M)."""
+        if self.presence is None:
+            return False
+        return bool((self.presence[places.cpu().numpy()] == presence.cpu().numpy()).all())
 
     def recall(
         self, key: str, pattern: Pattern, places: Tensor, make: Callable[[Batch], tuple[Tensor, Tensor]]
@@ -47,7 +62,7 @@ class Memo:
             rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, self.rows))
             with torch.no_grad():
                 able, values = make(self.batch(rows).to(places.device))
-            if self.rows * (2 ** len(pattern) - 1) * values[0].nbytes > self.most:
+            if self.rows * max(1, 2 ** len(pattern) - 1) * values[0].nbytes > self.most:
                 self._too_large.add(key)
                 break
             self._put((key, pattern), torch.from_numpy(rows).to(places.device)[able], values)

@@ -73,7 +73,7 @@ class Rows:
     _values: dict[tuple[str, int], Value] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self.memo = Memo(len(self), self.batch)
+        self.memo = Memo(len(self), self.batch, presence=self.presence)
 
     def __len__(self) -> int:
         return len(self.index)

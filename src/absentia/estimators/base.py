@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -54,7 +55,7 @@ class Answered(NamedTuple):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Multimodal(BaseEstimator):  # type: ignore[misc]
+class Multimodal(BaseEstimator, ABC):  # type: ignore[misc]
     """An estimator for tables in which modalities may be absent: `None` and `NaN` are absent, an empty text is not.
 
     A table is a DataFrame, a `datasets.Dataset`, an Arrow table, a list of dicts, or a path or hub name.
@@ -213,9 +214,9 @@ class Multimodal(BaseEstimator):  # type: ignore[misc]
         model._take(run.cached(model.cache), None)
         return model
 
+    @abstractmethod
     def _target(self, column: str, cells: Sequence[Any], labels: list[Any] | None) -> tuple[Target, Array | None]:
         """The target that these training cells make, and its classes as they are."""
-        raise NotImplementedError
 
     def _trained(self, settings: RunConfig, given: Gathered, goal: Target, plan: MaskPlan | None, path: Path) -> Run:
         with as_guest(), watching(self.progress) as watcher:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,12 @@ class Run:
         return replace(self, fitted=self.fitted.cached(cache))
 
     @property
+    def spacings(self) -> list[list[float]]:
+        """The voxels of training rows, mm along each axis; empty where that is not known."""
+        found: list[list[float]] = self.setup.get("spacings", [])
+        return found
+
+    @property
     def plan_sha256(self) -> str | None:
         """Hash of the mask plan it was trained under."""
         return self.setup.get("plan_sha256")
@@ -59,8 +65,9 @@ def save_setup(
     seen: npt.NDArray[np.bool_],
     train_presence: npt.NDArray[np.bool_],
     plan_sha256: str | None,
+    spacings: Sequence[Sequence[float]] = (),
 ) -> dict[str, Any]:
-    """Write schema.json: all that the weights need around them."""
+    """Write schema.json: all that the weights need around them, and which `spacings` training rows had, if any."""
     setup = {
         "format": FORMAT,
         "absentia": __version__,
@@ -71,6 +78,7 @@ def save_setup(
         "seen": seen.tolist(),
         "train_presence": counted(train_presence),
         "plan_sha256": plan_sha256,
+        **({"spacings": [list(spacing) for spacing in spacings]} if spacings else {}),
         **fitted_to(fitted),
     }
     folder.write_json(folder.schema, setup)

@@ -7,7 +7,7 @@ one line in its registry.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
@@ -221,6 +221,10 @@ class Method(nn.Module, ABC):
         equally often, and nothing joins them.
         """
         return None
+
+    def scaffold(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """By name, parameters that no answer reads: they are there to train the others, as a teacher is."""
+        return {}
 
     def begin_session(self, batches: Batches) -> None:
         """A session's training is about to begin, or goes on after a kill: compute what its rows have to say before."""

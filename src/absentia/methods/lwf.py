@@ -6,7 +6,7 @@ ones, both on the session's rows, temperature 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,6 +93,9 @@ class LwF(Continual):
         before = _Before(self)
         super().open_session(codec, taught)  # it grows every classifier in the method, and this one is not yet there
         self.before = before
+
+    def scaffold(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        return {} if self.before is None else {"model before": self.before.parameters()}
 
     def learned(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in super().learned().items() if not name.startswith("before.")}

@@ -9,7 +9,7 @@ formulas are choices of ours, near M3AE (Liu et al., AAAI 2023), and each is an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -74,6 +74,9 @@ class Universal(Method):
         return [*([imagine] if imagine.share else []), Stage(name="answer", learns=self._answering)]
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
+        moves = self.training and stage.name == "imagine"
+        if self.body.imagination.training != moves:
+            self.body.imagination.train(moves)  # in stage 2 it answers only
         if stage.name == "imagine":
             return self.body.imagine(batch, draw)
         self._begin()
@@ -90,7 +93,8 @@ class Universal(Method):
     def _complete_and_distil(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
         """The teacher sees what a row has and what is made of the rest, the student a part."""
         assert batch.target is not None
-        options, laid = self.options, self.body.laid(batch)
+        options, shares = self.options, self.options.distils and self.teacher is None
+        laid = self.body.laid(batch) if shares else None  # else each lays out what it sees, and the student sees less
         student = self._part_seen(batch, laid, draw)
         terms = self.body.task(student, batch.target)
         if not options.distils:
@@ -100,8 +104,7 @@ class Universal(Method):
         if copied:
             teacher = self._part_seen(batch, laid, draw)
         else:
-            own = laid if guide is self.body else None
-            teacher = guide.see(batch, self.body.complete(batch), guide.told(batch.presence), own)  # type: ignore[arg-type]
+            teacher = guide.see(batch, self.body.completed_once(batch), guide.told(batch.presence), laid)  # type: ignore[arg-type]
         terms |= {f"teacher {name}": loss for name, loss in guide.task(teacher, batch.target).items()}
         near = agreement if copied else feature_loss
         share = self._share()
@@ -136,6 +139,12 @@ class Universal(Method):
         super().open_session(codec, taught)
         for body in self._bodies():
             body.grow(codec)
+
+    def scaffold(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """The imagination, unless answers stand on it, and the teacher, if that is another network."""
+        mine = {id(p) for p in self.body.parameters()}
+        theirs = [] if self.teacher is None else [p for p in self.teacher.parameters() if id(p) not in mine]
+        return {"imagination": self.body.unread(), "teacher": theirs}
 
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
         """What lacks something is reconstructed first, from a [CLS] each; it answers with that [CLS] and a summary."""

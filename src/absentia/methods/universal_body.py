@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar, Self, cast
 
 import torch
@@ -80,6 +81,15 @@ class Body(nn.Module, ABC):
         mine = {id(p) for p in self.imagination.parameters()}
         return (p for p in self.parameters() if id(p) not in mine)
 
+    def unread(self) -> Iterator[nn.Parameter]:
+        """What of the imagination no answer reads; frozen parts may be those of the network that answers."""
+        read = {id(p) for p in chain(self.answering(), self._reads())}
+        return (p for p in self.imagination.parameters() if id(p) not in read)
+
+    @abstractmethod
+    def _reads(self) -> Iterator[nn.Parameter]:
+        """What of the imagination answers read."""
+
     def take_up(self) -> None:
         """Begin stage 2 with the weights that stage 1 left; its last layer stays behind."""
         self.backbone.load_state_dict(self.imagination.get_submodule("backbone").state_dict())
@@ -98,6 +108,10 @@ class Body(nn.Module, ABC):
     @abstractmethod
     def complete(self, batch: Batch) -> Tensor:
         """What rows lack, as it is imagined from what they have."""
+
+    def completed_once(self, batch: Batch) -> Tensor:
+        """The same of a training step: the imagination stands still, and may have said it of these rows before."""
+        return self.complete(batch)
 
     def filled(self, batch: Batch) -> Tensor | None:
         """What stands in for what rows lack in an answer; None for the template."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
@@ -59,6 +59,12 @@ class Dense(Body):
     def hidden_losses(self, batch: Batch, masks: Masks, draw: torch.Generator) -> dict[str, Tensor]:
         return self.imagination.losses(batch, masks, self.options.patch, draw)
 
+    def _reads(self) -> Iterator[nn.Parameter]:
+        yield from self.imagination.template.parameters()
+        if self.options.fill == "reconstruction":
+            yield from self.imagination.backbone.parameters()
+            yield from self.imagination.say.parameters()
+
     def complete(self, batch: Batch) -> Tensor:
         """(B, channels, *space): what rows lack as it is said from what they have."""
         lacking = ~batch.presence.all(dim=1)
@@ -76,7 +82,8 @@ class Dense(Body):
         x = self.imagination.shown(batch, self.imagination.filling(batch).detach() if made is None else made)
         code = self.code_of(scenario, completed=made is not None)
         numbers = self.early(code)
-        deep, features = self.backbone(x, lambda level, number: self._made(level, number, numbers))
+        there = batch.presence if made is None else None  # a template says nothing of a row, a reconstruction does
+        deep, features = self.backbone(x, lambda level, number: self._made(level, number, numbers), there)
         scores = self.head(features)
         if self.extra is not None:
             late = self.late(code, deep.flatten(2).mean(dim=2))

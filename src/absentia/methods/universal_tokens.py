@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
+from absentia.layers.fingerprint import Fingerprint
 from absentia.layers.heads import Head, task_loss
 from absentia.layers.hyper import HyperHead, HyperNetwork, HyperResidual
 from absentia.layers.naming import module_key
@@ -57,10 +58,16 @@ class Tokens(Body):
         self.extra = HyperHead(channels=width, narrow=options.narrow) if options.makes("head", USUAL) else None
         sizes = {"residual": self.residual.size} if self.residual else {}
         sizes |= {"head": self.extra.size(parts.codec.target.size)} if self.extra else {}
+        self._weights = Fingerprint()
         self.late = HyperNetwork(code=self.code, context=width, hidden=options.hidden, sizes=sizes)
 
     def hidden_losses(self, batch: Batch, masks: Masks, draw: torch.Generator) -> dict[str, Tensor]:
         return self.imagination.losses(batch, masks, draw)
+
+    def _reads(self) -> Iterator[nn.Parameter]:
+        if self.options.fill == "reconstruction":
+            yield from self.imagination.backbone.parameters()
+            yield from self.imagination.speak.parameters()
 
     def complete(self, batch: Batch) -> Tensor:
         """(B, M, D): summaries of what rows lack, by the others; worth nothing where a row has a modality."""
@@ -70,6 +77,10 @@ class Tokens(Body):
         if len(some):
             out[lacking] = self.imagination.imagined(some)
         return out
+
+    def completed_once(self, batch: Batch) -> Tensor:
+        """The same, kept beside the rows: summaries are small, and rows of tokens are shown whole in every step."""
+        return batch.recall_own(f"completed {self._weights.of(self.imagination)}", self.complete)
 
     def laid(self, batch: Batch) -> dict[str, Segment]:
         """What rows have as tokens, embedded once for all that is seen of it."""
@@ -169,5 +180,5 @@ class Tokens(Body):
 def _scaled(packing: Packing, numbers: Tensor, module: nn.Module, given: Any, x: Tensor) -> Tensor:
     """(N, D), all packed tokens or the [CLS] alone, by the scale and shift of their rows, numbers (B, 2, D)."""
     sample = packing.sample if len(x) == len(packing.sample) else packing.sample[packing.cls]
-    scale, shift = numbers[sample].unbind(1)
-    return x * (1 + scale) + shift
+    scale, shift = (part.index_select(0, sample) for part in numbers.unbind(1))
+    return torch.addcmul(shift, x, 1 + scale)

@@ -19,6 +19,7 @@ from absentia.errors import UserError
 from absentia.layers.distribution import Distribution, Look
 from absentia.layers.masked_losses import present_only, reconstruction_loss
 from absentia.layers.masking import drop_modalities, grid_of, keep_patches, over_patches
+from absentia.layers.modes import evaluating
 from absentia.layers.naming import places_by_name, places_in_order
 from absentia.layers.template import Fill, Template
 from absentia.models.dense import DenseBackbone, aligned
@@ -67,7 +68,7 @@ class DenseImagination(nn.Module):
         whole = masks.shows_whole(have[:, order], shown, draw)
         kept = torch.where(whole[:, None, None], shown[..., None], kept)[:, back]
         seen = self.by_channel(over_patches(kept, batch.space, patch))
-        said = self._said(torch.where(seen, x, self.filling(batch)))
+        said = self._said(torch.where(seen, x, self.filling(batch)), kept.any(dim=2))
         one, real = said[:, :, None], x[:, :, None]  # every channel on its own, for contrasts may have several
         terms = {"voxels": reconstruction_loss(one, real, self.by_channel(have), seen)}
         if self.template.kind != "scalar":
@@ -81,11 +82,8 @@ class DenseImagination(nn.Module):
     @torch.no_grad()
     def imagined(self, batch: Batch) -> Tensor:
         """(B, channels, *space): every contrast as it is said from those that a row has; nothing is drawn."""
-        learning = self.training
-        self.eval()
-        said = self._said(self.shown(batch, self.filling(batch)))
-        self.train(learning)
-        return said
+        with evaluating(self):
+            return self._said(self.shown(batch, self.filling(batch)), batch.presence)
 
     def beside(self) -> dict[str, Tensor]:
         """What of it is not the network: the layer that says the contrasts, and the template."""
@@ -120,8 +118,9 @@ class DenseImagination(nn.Module):
         """(B, M, ...) to (B, channels, ...)."""
         return by_modality.repeat_interleave(self.channels, dim=1)
 
-    def _said(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.say(self.backbone(x)[1]))
+    def _said(self, x: Tensor, there: Tensor) -> Tensor:
+        """What is said of x; `there` bool (B, M) are the contrasts of which anything in it is seen."""
+        return cast(Tensor, self.say(self.backbone(x, there=there)[1]))
 
     # What distributions are compared of
 

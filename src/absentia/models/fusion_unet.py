@@ -3,7 +3,8 @@
 After mmFormer (Zhang et al., MICCAI 2022): encoders by contrast, a transformer over the tokens of all bottlenecks, one
 decoder. There an absent contrast is features of zeros, which norms and attention go on to read; here it is nowhere: no
 encoder runs for it, the transformer has no token of it, and what the decoder is given is a mean over what is there.
-Without mmFormer's transformers within a contrast and its extra decoders.
+Without mmFormer's transformers within a contrast and its extra decoders. What stands in for an absent contrast counts
+as there only where it was made of the row itself, as reconstructions are; a learned template is not.
 """
 
 from __future__ import annotations

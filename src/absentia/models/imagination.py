@@ -20,6 +20,7 @@ from absentia.layers.distribution import Distribution, Look, Moments
 from absentia.layers.hiding import hidden_tokens
 from absentia.layers.masked_losses import present_only
 from absentia.layers.masking import Drop, drop_modalities
+from absentia.layers.modes import evaluating
 from absentia.layers.naming import module_key, places_by_name, places_in_order
 from absentia.models.backbone import FusedBackbone
 from absentia.models.encoders.base import Embedder
@@ -92,21 +93,15 @@ class Imagination(nn.Module):
     @torch.no_grad()
     def imagined(self, batch: Batch) -> Tensor:
         """(B, M, D): the summary of each modality as the others see it; of use where a row lacks it."""
-        learning = self.training
-        self.eval()
-        output = self._run(self.backbone.segments(batch), batch.presence, whole=False)
-        said = self._said(output, batch.presence)
-        self.train(learning)
-        return said
+        with evaluating(self):
+            output = self._run(self.backbone.segments(batch), batch.presence, whole=False)
+            return self._said(output, batch.presence)
 
     @torch.no_grad()
     def summaries(self, batch: Batch) -> Tensor:
         """(B, M, D): the true summaries of what rows have, 0 elsewhere."""
-        learning = self.training
-        self.eval()
-        real = self._summaries(batch)
-        self.train(learning)
-        return real
+        with evaluating(self):
+            return self._summaries(batch)
 
     def decoded(self, name: str, summary: Tensor, count: int) -> Tensor:
         """(n, T, D): what the puzzle of a modality says about `count` tokens of rows with this summary (n, D)."""

@@ -57,7 +57,15 @@ def _parameters(parameters: Json) -> str:
     if trained is None or not total:
         return ""
     share = f" ({trained / total:.2%})" if trained < total else ""
-    return f"{trained:,.0f} trained of {total:,.0f}{share}"
+    return f"{trained:,.0f} trained of {total:,.0f}{share}{_apart(parameters)}"
+
+
+def _apart(parameters: Json) -> str:
+    """What answers need, where training needed more."""
+    scaffold = {name: finite(count) for name, count in (parameters.get("scaffold") or {}).items()}
+    answering = finite(parameters.get("answering"))
+    named = ", ".join(f"{short(name, 30)} {count:,.0f}" for name, count in list(scaffold.items())[:MOST_ROWS] if count)
+    return f"; {answering:,.0f} answer, in training alone {named}" if answering is not None and named else ""
 
 
 def _pairs(values: Json) -> str:

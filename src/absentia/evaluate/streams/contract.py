@@ -6,7 +6,9 @@ method, options     the method's name and its options by name
 metric              what all scores are measured by, unless said otherwise; higher_is_better: bool
 names               of the modalities, in order; modalities: each name's {"kind", "columns", "encoder"}
 target              {"column", "kind", "classes"}: all classes of the stream, in the order of their arrival
-seed, plan_sha256, command, versions, hardware, parameters ({"trained", "total"}), created, notes: as in a plain run
+seed, plan_sha256, command, versions, hardware, created, notes: as in a plain run
+parameters          {"trained", "total", "answering", "scaffold"}: the last by name, what only training needs; as in a
+                    plain run
 sessions            one for each session, in order:
     number              as its folder is called
     classes             those that arrived with it; empty where none did
