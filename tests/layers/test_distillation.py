@@ -35,6 +35,19 @@ def test_sigmoids_get_the_gradient_of_the_cross_entropy() -> None:
     torch.testing.assert_close(*(torch.autograd.grad(term, student)[0] for term in (loss, plain)))
 
 
+@pytest.mark.parametrize("kind", ["class", "labels", "number"])
+def test_rows_count_by_their_weight_alone(kind: str) -> None:
+    student, teacher = two(6, 1 if kind == "number" else 5, 4, 4)
+    rows = torch.tensor([True, False, True, True, False, False])
+    some = [x[rows] for x in (student, teacher)]
+    said, of_some = score_loss(student, teacher, rows, kind=kind), score_loss(*some, kind=kind)
+    torch.testing.assert_close(said, of_some / 2)
+    torch.testing.assert_close(feature_loss(student, teacher, rows), feature_loss(*some) / 2)
+    (gradient,) = torch.autograd.grad(said, student)
+    assert not gradient[~rows].any() and gradient[rows].any()
+    assert score_loss(student, teacher, torch.zeros(6, dtype=torch.bool), kind=kind) == 0
+
+
 def test_two_copies_that_agree_move_both() -> None:
     one, other = two(4, 8)
     agreement(one, other).backward()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from tests.poison import packed_tokens
 from absentia.data.batch import Batch
 from absentia.errors import UserError
 from absentia.jobs import train_run
+from absentia.layers.heads import row_losses
 from absentia.layers.scenarios import Read
 from absentia.layers.subsets import all_patterns
 from absentia.learn.prepare import Prepared
@@ -125,6 +127,28 @@ def test_a_teacher_apart_learns_the_task_and_its_student_what_it_says() -> None:
     assert same_bits(dict(method.teacher.backbone.named_parameters()), begun)
     assert {id(p) for p in stage(method, "answer").learns()} >= {id(p) for p in theirs.values()}
     assert made(data, features=0.0, scores=0.0).teacher is None
+
+
+def test_a_row_is_distilled_by_as_much_as_the_teacher_is_nearer_to_its_truth() -> None:
+    data = data_for()
+    batch = rows_with_something(data)
+    target = cast(torch.Tensor, batch.target)
+    right = torch.arange(len(batch)) % 2 == 0
+    gradients, lost = {}, partial(row_losses, target=target, codec=data.fitted.codec)
+    for selective in (True, False):
+        method = made(data, selective=selective, ramp=0, features=1.0, scores=1.0)
+        seen = method.body.see(batch, None, batch.presence)
+        student = replace(seen, scores=0.1 * seen.scores)  # of none of them sure
+        truth = torch.nn.functional.one_hot(target, student.scores.shape[1]).float()
+        scores = 3 * torch.where(right[:, None], truth, 1 - truth)
+        said = method._distilled(student, replace(student, features=student.features + 1, scores=scores), target)
+        wanted = [student.features, student.scores]
+        gradients[selective] = torch.autograd.grad(said["features"] + said["scores"], wanted)
+    share = 1 - lost(scores) / lost(student.scores.detach())
+    assert (share[right] > 0.1).all() and (share[~right] < 0).all()
+    for chosen, plain in zip(gradients[True], gradients[False], strict=True):
+        torch.testing.assert_close(chosen, plain * share.clamp(min=0)[:, None])
+        assert plain[~right].any()
 
 
 def test_a_teacher_apart_keeps_no_frozen_weights_of_its_own() -> None:

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 __all__ = ["agreement", "feature_loss", "score_loss"]
 
 
-def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """The mean squared difference from the teacher's features (B, ...)."""
-    return F.mse_loss(student, teacher.detach())
+def feature_loss(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The mean squared difference from the teacher's features (B, ...); weight: (B,), of each row."""
+    return _mean(F.mse_loss(student, teacher.detach(), reduction="none"), weight)
 
 
 def agreement(one: Tensor, other: Tensor) -> Tensor:
@@ -22,18 +22,30 @@ def agreement(one: Tensor, other: Tensor) -> Tensor:
     return F.mse_loss(one, other)
 
 
-def score_loss(student: Tensor, teacher: Tensor, *, kind: str = "class", temperature: float = 1.0) -> Tensor:
+def score_loss(
+    student: Tensor, teacher: Tensor, weight: Tensor | None = None, *, kind: str = "class", temperature: float = 1.0
+) -> Tensor:
     """How far the student's scores (B, K, ...) are from the teacher's, 0 where they are the same.
+
+    weight: (B,), what each row's difference is multiplied with.
 
     class: T² KL of the softmax over K at temperature T (Hinton et al. 2015), the mean over all else. labels, or regions
     that overlap: the same of each sigmoid, a binary cross-entropy less what it is at best. number: squared difference.
     """
     teacher = teacher.detach()
     if kind == "number":
-        return F.mse_loss(student, teacher)
+        return _mean(F.mse_loss(student, teacher, reduction="none"), weight)
     if kind == "class":
         wanted, said = (teacher / temperature).log_softmax(dim=1), (student / temperature).log_softmax(dim=1)
-        return temperature**2 * (wanted.exp() * (wanted - said)).sum(dim=1).mean()
+        return temperature**2 * _mean((wanted.exp() * (wanted - said)).sum(dim=1), weight)
     wanted = (teacher / temperature).sigmoid()
-    least = F.binary_cross_entropy_with_logits(teacher / temperature, wanted)
-    return temperature**2 * (F.binary_cross_entropy_with_logits(student / temperature, wanted) - least)
+    apart = F.binary_cross_entropy_with_logits(student / temperature, wanted, reduction="none")
+    least = F.binary_cross_entropy_with_logits(teacher / temperature, wanted, reduction="none")
+    return temperature**2 * _mean(apart - least, weight)
+
+
+def _mean(apart: Tensor, weight: Tensor | None) -> Tensor:
+    """The mean of (B, ...) over everything, rows weighted."""
+    if weight is None:
+        return apart.mean()
+    return (weight.to(apart) * apart.view(len(apart), -1).mean(dim=1)).mean()

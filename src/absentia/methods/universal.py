@@ -10,6 +10,7 @@ formulas are choices of ours, near M3AE (Liu et al., AAAI 2023), and each is an 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -22,6 +23,7 @@ from absentia.data.target import TargetCodec
 from absentia.errors import UserError
 from absentia.layers.distillation import agreement, feature_loss, score_loss
 from absentia.layers.distribution import unseen_pairs
+from absentia.layers.heads import row_losses
 from absentia.layers.masking import drop_modalities
 from absentia.layers.naming import places_by_name, places_in_order
 from absentia.layers.scenarios import Read
@@ -100,18 +102,31 @@ class Universal(Method):
         if not options.distils:
             return terms
         guide = self.body if self.teacher is None else self.teacher
-        copied = options.teacher == "copy"
-        if copied:
+        if options.teacher == "copy":
             teacher = self._part_seen(batch, laid, draw)
         else:
             teacher = guide.see(batch, self.body.completed_once(batch), guide.told(batch.presence), laid)  # type: ignore[arg-type]
         terms |= {f"teacher {name}": loss for name, loss in guide.task(teacher, batch.target).items()}
-        near = agreement if copied else feature_loss
-        share = self._share()
-        terms["features"] = share * options.features * near(student.features, teacher.features)
+        return terms | self._distilled(student, teacher, batch.target)
+
+    def _distilled(self, student: Seen, teacher: Seen, target: Tensor) -> dict[str, Tensor]:
+        """How far the student is from the teacher, in features and in scores."""
+        options, share = self.options, self._share()
+        rows = self._nearer(student, teacher, target) if options.selective else None
+        if options.teacher == "copy":
+            features = agreement(student.features, teacher.features)
+        else:
+            features = feature_loss(student.features, teacher.features, rows)
         kind = "labels" if self.parts.codec.target.kind == "mask" else str(self.parts.codec.target.kind)
-        said = score_loss(student.scores, teacher.scores, kind=kind, temperature=options.temperature)
-        return terms | {"scores": share * options.scores * said}
+        scores = score_loss(student.scores, teacher.scores, rows, kind=kind, temperature=options.temperature)
+        return {"features": share * options.features * features, "scores": share * options.scores * scores}
+
+    @torch.no_grad()
+    def _nearer(self, student: Seen, teacher: Seen, target: Tensor) -> Tensor:
+        """(B,) from 0 to 1: by what share of the student's loss the teacher is nearer to the truth of a row."""
+        lost = partial(row_losses, target=target, codec=self.parts.codec)
+        own = lost(student.scores).float()
+        return (1 - lost(teacher.scores).float() / own.clamp(min=1e-12)).clamp(min=0)
 
     def _share(self) -> Tensor:
         """What distillation weighs in this step beside what it will in the end: exp(-5 (1 - t)²), t from 0 to 1."""

@@ -50,6 +50,8 @@ class UniversalOptions:
         temperature: of that distance (PASSION has 4, with which ours learned more slowly).
         ramp: steps over which both weights rise to what they are, as exp(-5 (1 - t)²) (SMU-Net), for a teacher knows
             nothing yet at first; 0 for none (M3AE).
+        selective: whether a row is distilled by as much as the teacher is nearer to its truth than the student in this
+            step, as a share of the student's loss; where it is not nearer, not at all.
         generates: which parameters are made for the scenario: film (scales and shifts of layers), residual (a small
             1x1 convolution on the features), head (weights of the last layer), all of these, or none; left out it is
             film of tokens and all of voxels.
@@ -82,6 +84,7 @@ class UniversalOptions:
     scores: float = 0.5
     temperature: float = 1.0
     ramp: int = 400
+    selective: bool = True
     generates: Generated | None = None
     scenario: ScenarioName = "composed"
     mark: bool = True
