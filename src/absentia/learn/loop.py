@@ -165,9 +165,10 @@ class Loop:
         """One update of the weights; everything drawn in it is a function of (seed, stage, step)."""
         step, parts = self.position.step, self.settings.accumulate
         key = number_of(self.seed, stage.name, step)
-        torch.manual_seed(key)
+        self._seed(key)
         draw = torch.Generator().manual_seed(key)
-        self.method.train()
+        if not self.method.training:
+            self.method.train()
         _set_rate(optimizer, self.settings, step, steps)
         taken = order(step)
         summed: dict[str, float] = {}
@@ -186,6 +187,13 @@ class Loop:
         if self.listener:
             self.listener.step(sum(summed.values()))
         return summed
+
+    def _seed(self, key: int) -> None:
+        """Chance of the device that learns; to look for all kinds of devices costs more than many a layer."""
+        if self.accelerator.device.type == "cpu":
+            torch.default_generator.manual_seed(key)
+        else:
+            torch.manual_seed(key)
 
     def _order_of(self, stage: Stage, wanted: Ints) -> Callable[[int], Taken]:
         """What each step takes of the rows that the stage wants, of several processes this one's share."""
