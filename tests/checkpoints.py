@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 __all__ = [
-    *("ENCODERS", "VILT_WORDS", "WORDS", "ast", "bert", "changed", "clip", "clip_text", "convbert", "dinov2", "fnet"),
-    *("gpt2", "llama", "mae", "mobilebert", "mobilenet", "modernbert", "naflex", "roberta", "shaken", "siglip", "swin"),
-    *("vilt", "vilt_config", "vit", "wav2vec2", "whisper"),
+    *("ENCODERS", "VILT_WORDS", "WORDS", "ast", "bert", "canine", "changed", "clip", "clip_text", "convbert", "dinov2"),
+    *("fnet", "funnel", "gpt2", "llama", "mae", "mobilebert", "mobilenet", "modernbert", "naflex", "roberta", "shaken"),
+    *("siglip", "swin", "vilt", "vilt_config", "vit", "wav2vec2", "whisper"),
 ]
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##a", "##b", "##c", "hello", "world", "!"]
@@ -181,6 +181,22 @@ def convbert(folder: Path) -> Path:
     return _spelled(folder, marks=True)
 
 
+def funnel(folder: Path) -> Path:
+    """A text encoder that halves a text twice, so that four tokens are too few for it."""
+    sizes = {"d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 24, "num_decoder_layers": 1, "vocab_size": 40}
+    config = transformers.FunnelConfig(block_sizes=[1, 1, 1], pad_token_id=1, **sizes)
+    _saved(transformers.FunnelModel, config, folder)
+    return _spelled(folder, marks=True, model_max_length=12)
+
+
+def canine(folder: Path) -> Path:
+    """A text encoder that reads four characters as one, so that an empty text is too short for it."""
+    hashed = {"num_hash_buckets": 64, "num_hash_functions": 4, "max_position_embeddings": 12}
+    _saved(transformers.CanineModel, transformers.CanineConfig(**hashed, **MIXED), folder)
+    transformers.CanineTokenizer(model_max_length=12).save_pretrained(folder)
+    return folder
+
+
 def whisper(folder: Path) -> Path:
     """A translator of speech, for sounds of one second."""
     sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2}
@@ -192,7 +208,7 @@ def whisper(folder: Path) -> Path:
     return folder
 
 
-def _spelled(folder: Path, *, marks: bool) -> Path:
+def _spelled(folder: Path, *, marks: bool, **more: Any) -> Path:
     """A tokenizer that spells bytes; with `marks` a text stands between <s> and </s>."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -204,7 +220,7 @@ def _spelled(folder: Path, *, marks: bool) -> Path:
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"} | (
         {"pad_token": "<pad>"} if marks else {}
     )
-    transformers.PreTrainedTokenizerFast(tokenizer_object=spelling, **special).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=spelling, **special, **more).save_pretrained(folder)
     return folder
 
 
@@ -247,7 +263,7 @@ ENCODERS: dict[str, Callable[[Path], Path]] = {
     make.__name__: make
     for make in (
         *(vit, dinov2, siglip, naflex, mae, swin, mobilenet, bert, roberta, modernbert, fnet, convbert, mobilebert),
-        *(gpt2, llama, clip, wav2vec2, ast, whisper),
+        *(funnel, canine, gpt2, llama, clip, wav2vec2, ast, whisper),
     )
 }
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from tests import tiny
 from torch import Tensor
 
 from absentia.config import Model, Training
+from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
 from absentia.errors import UserError
 from absentia.evaluate.patterns import answer
 from absentia.jobs import train_run
+from absentia.layers.orders import Taken, by_row
 from absentia.learn import loop as loop_module
-from absentia.learn.draws import number_of, positions_of_step
+from absentia.learn.draws import chance, number_of
 from absentia.learn.loop import Validation
 from absentia.learn.prepare import Prepared
 from absentia.methods import METHODS, Method, Stage
@@ -135,18 +138,44 @@ def test_epochs_are_those_of_all_rows_with_something(data: Prepared, tmp_path: P
 
 @given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 10**6))
 def test_rows_come_in_passes_that_leave_nothing_out(rows: int, size: int, seed: int) -> None:
-    wanted = np.arange(100, 100 + rows)
     steps = -(-3 * rows // size)
-    drawn = np.concatenate([positions_of_step(wanted, size, step, seed, "main") for step in range(steps)])
+    order = by_row(rows, partial(chance, seed, "main"))
+    drawn = np.concatenate([order(size, step).rows for step in range(steps)])
     for number in range(3):
-        assert sorted(drawn[number * rows : (number + 1) * rows]) == wanted.tolist()
-    again = positions_of_step(wanted, size, steps - 1, seed, "main")
-    assert drawn[-size:].tolist() == again.tolist(), "a step needs no step before it"
+        assert sorted(drawn[number * rows : (number + 1) * rows]) == list(range(rows))
+    again = by_row(rows, partial(chance, seed, "main"))(size, steps - 1)
+    assert drawn[-size:].tolist() == again.rows.tolist(), "a step needs no step before it"
 
 
 def test_keys_give_numbers_of_their_own() -> None:
     numbers = {number_of(*key) for key in ((0, "main", 1), (0, "main", 11), (0, "main1", 1), (1, "main", 1), (0, 1))}
     assert len(numbers) == 5 and all(0 <= n < 2**63 for n in numbers)
+
+
+def test_a_stage_may_say_in_which_order_its_rows_come_and_what_they_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny.prepared()
+    method = tiny.method_of("dropout", data)
+    wanted, heard, seen = np.flatnonzero(data.rows["train"].presence.any(axis=1)), [], []
+    losses = method.losses
+
+    def order(presence: Any, target: Any, chance: Any) -> Any:
+        heard.append((presence, target))
+        return lambda size, step: Taken(np.arange(size), np.eye(presence.shape[1], dtype=bool)[np.arange(size) % 2])
+
+    def watched(batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
+        seen.append(batch)
+        return losses(batch.select(~batch.empty, data.names), stage, draw)
+
+    monkeypatch.setattr(method, "stages", lambda: [Stage(order=order)])
+    monkeypatch.setattr(method, "losses", watched)
+    tiny.loop_of(method, data, tmp_path, settings=settings(batch=8, accumulate=2)).fit()
+    ((presence, target),) = heard
+    assert (presence == data.rows["train"].presence[wanted]).all() and len(target) == len(wanted)
+    assert torch.cat([seen[0].index, seen[1].index]).tolist() == data.rows["train"].index[wanted[:16]].tolist()
+    assert all(not batch.presence[:, 2:].any() and (batch.presence.sum(dim=1) < 2).all() for batch in seen)
+    assert all(set(batch.inputs) <= set(data.names[:2]) for batch in seen)
 
 
 # --- validation

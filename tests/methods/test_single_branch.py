@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,8 @@ from absentia.data.batch import Batch
 from absentia.errors import UserError
 from absentia.layers.heads import row_losses, uncertainty_of
 from absentia.layers.pair_losses import alike_and_unlike, orthogonal_projection
+from absentia.learn.loop import Loop
+from absentia.methods import Stage
 from absentia.methods.single_branch import SingleBranch
 from absentia.methods.single_branch_options import Metric
 
@@ -38,6 +41,8 @@ VARIED: list[dict[str, Any]] = [
     {"pairs": 1.0},
     {"switching": "half", "whole": 0.5},
     {"switching": "one"},
+    {"order": "pairs"},
+    {"order": "turns", "first": "words"},
     *({"metric": metric} for metric in get_args(Metric)),
 ]
 
@@ -193,6 +198,99 @@ def test_a_number_has_no_metric_and_nothing_sure() -> None:
 def test_a_bad_option_is_named(name: str, value: Any) -> None:
     with pytest.raises(UserError, match=rf"options\.{name} "):
         method(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        ({"order": "sorted"}, "order"),
+        ({"order": "turns", "first": "smell"}, "first 'smell'.*words"),
+        ({"order": "pairs", "first": "words"}, "first.*order turns"),
+        ({"order": "pairs", "switching": "half"}, "order pairs.*options.switching half"),
+        ({"order": "turns", "pairs": 1.0}, "order turns.*options.pairs 1.0"),
+        ({"order": "turns", "per_class": 2}, "order turns.*options.per_class 2"),
+        ({"order": "pairs", "fuse": "gated", "together": 1.0}, "order pairs.*options.fuse gated"),
+        ({"per_class": 0}, "per_class 0"),
+        ({"per_class": 2, "reshuffle": False}, "reshuffle false"),
+    ],
+    ids=str,
+)
+def test_orders_that_cannot_be_are_one_clear_error(bad: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=f"options.{named}"):
+        method(**bad)
+
+
+@pytest.mark.parametrize("target", tiny.TARGETS[1:])
+def test_rows_by_class_need_classes(target: str) -> None:
+    with pytest.raises(UserError, match=r"options\.per_class.*kind"):
+        method(target, per_class=2)
+
+
+def shown_in_training(folder: Path, epochs: float = 2, **options: Any) -> list[Batch]:
+    """The batches of a training."""
+    one, seen = method(**options), []
+    losses = one.losses
+
+    def watched(batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
+        seen.append(batch)
+        return losses(batch, stage, draw)
+
+    one.losses = watched  # type: ignore[method-assign]
+    tiny.loop_of(one, data_for(), folder, settings=replace(tiny.BRIEF, epochs=epochs, batch=12)).fit()
+    return seen
+
+
+@pytest.mark.parametrize("first", [None, "words"])
+def test_modalities_take_turns(first: str | None, tmp_path: Path) -> None:
+    batches = shown_in_training(tmp_path, epochs=4, order="turns", first=first)
+    assert all((batch.presence.sum(dim=1) == 1).all() for batch in batches)
+    names = data_for().names
+    shown = [names[m] for batch in batches for m in batch.presence.long().argmax(dim=1).tolist()]
+    there = dict(zip(names, data_for().rows["train"].presence.sum(axis=0).tolist(), strict=True))
+    turns = sorted(names, key=lambda name: (name != first, name))
+    expected = [name for name in turns for _ in range(there[name])]
+    assert shown[: len(expected)] == expected[: len(shown)]
+    assert len({*shown}) > 2
+
+
+def test_every_pair_enters_once_in_a_pass(tmp_path: Path) -> None:
+    batches = shown_in_training(tmp_path, epochs=8, order="pairs")
+    pairs = [(int(i), int(m)) for b in batches for i, m in zip(b.index, b.presence.long().argmax(dim=1), strict=True)]
+    count = int(data_for().rows["train"].presence.sum())
+    assert len(pairs) >= 2 * count
+    assert len(set(pairs[:count])) == count and set(pairs[count : 2 * count]) == set(pairs[:count])
+    assert pairs[count : 2 * count] != pairs[:count]
+    fixed = shown_in_training(tmp_path / "fixed", epochs=8, order="pairs", reshuffle=False)
+    rows = [int(i) for batch in fixed for i in batch.index]
+    assert rows[count : 2 * count] == rows[:count]
+
+
+def test_a_step_has_rows_of_each_class(tmp_path: Path) -> None:
+    for batch in shown_in_training(tmp_path, per_class=4, metric="contrast"):
+        assert batch.target is not None
+        assert torch.bincount(batch.target, minlength=3).tolist() == [4, 4, 4]
+        assert batch.presence.sum(dim=1).max() > 1, "rows show all that they have"
+
+
+def test_a_table_with_too_few_classes_is_told_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"asks for 6 classes.*have 3.*per_class 4, or training\.batch 6"):
+        shown_in_training(tmp_path, per_class=2, metric="contrast")
+
+
+@pytest.mark.parametrize("options", [{"order": "turns"}, {"order": "pairs"}, {"per_class": 4}], ids=str)
+def test_a_killed_training_goes_on_in_the_same_order(options: dict[str, Any], tmp_path: Path) -> None:
+    def loop(folder: str, listener: tiny.Heard | None = None) -> Loop:
+        one = tiny.method_of("single-branch", data_for(), stir=0, options=options)
+        settings = replace(tiny.QUICK, batch=12)
+        return tiny.loop_of(one, data_for(), tmp_path / folder, settings=settings, listener=listener)
+
+    whole, killed, resumed = loop("whole"), loop("killed", tiny.killer(5)), loop("killed")
+    whole.fit()
+    with pytest.raises(tiny.Killed):
+        killed.fit()
+    resumed.fit()
+    one, other = whole.method.learned(), resumed.method.learned()
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_training_makes_modalities_of_a_class_alike(tmp_path: Path) -> None:

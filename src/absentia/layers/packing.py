@@ -59,7 +59,7 @@ class Grid(NamedTuple):
         """(tokens, D) -> (samples, width, D), padding is zero."""
         width = packed.shape[1]
         if self.slot is not None:
-            packed = packed.new_zeros(self.samples * self.width, width).index_copy(0, self.slot, packed)
+            packed = packed.new_zeros(self.samples * self.width, width).index_copy_(0, self.slot, packed)
         return packed.view(self.samples, self.width, width)
 
     def collect(self, rectangle: Tensor) -> Tensor:
@@ -126,14 +126,14 @@ class Packing:
             return like.new_zeros(0, like.shape[0])
         tokens = torch.cat([segment.tokens[segment.valid] for segment in self.segments])
         places = torch.cat([place[s.valid] for place, s in zip(self.places, self.segments, strict=True)])
-        return torch.zeros_like(tokens).index_copy(0, places, tokens)
+        return torch.zeros_like(tokens).index_copy_(0, places, tokens)
 
     def unpack(self, packed: Tensor, segment: int) -> Tensor:
         """(N, D) -> (n, T, D) of one segment, padding is zero."""
         valid = self.segments[segment].valid
         there = packed.index_select(0, self.places[segment][valid])
         blank = packed.new_zeros(valid.numel(), packed.shape[1])
-        return blank.index_copy(0, valid.flatten().nonzero()[:, 0], there).view(*valid.shape, packed.shape[1])
+        return blank.index_copy_(0, valid.flatten().nonzero()[:, 0], there).view(*valid.shape, packed.shape[1])
 
     @cached_property
     def cls(self) -> Tensor:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["number_of", "positions_of_step"]
+__all__ = ["chance", "number_of"]
 
 
 def number_of(*key: object) -> int:
@@ -16,13 +15,6 @@ def number_of(*key: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def positions_of_step(wanted: npt.NDArray[np.int64], size: int, step: int, *key: object) -> npt.NDArray[np.int64]:
-    """The rows of one step: the `step`-th `size` rows of an endless run of shuffled passes over `wanted`."""
-    n = len(wanted)
-    places = np.arange(step * size, (step + 1) * size)
-    passes = places // n
-    out = np.empty(size, dtype=np.int64)
-    for number in range(int(passes[0]), int(passes[-1]) + 1):
-        shuffled = np.random.default_rng(number_of(*key, number)).permutation(n)
-        out[passes == number] = wanted[shuffled[places[passes == number] % n]]
-    return out
+def chance(*key: object) -> np.random.Generator:
+    """A fresh generator of a key."""
+    return np.random.default_rng(number_of(*key))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,8 +21,9 @@ from absentia.config import Training
 from absentia.data.batch import Batch
 from absentia.data.rows import Rows
 from absentia.errors import UserError
+from absentia.layers.orders import Taken, by_row
 from absentia.learn.checkpoint import Position, load_checkpoint, restore_optimizer, save_checkpoint
-from absentia.learn.draws import number_of, positions_of_step
+from absentia.learn.draws import chance, number_of
 from absentia.learn.folder import RunFolder
 from absentia.learn.interrupt import Interrupt
 from absentia.methods.base import Method, Stage
@@ -121,7 +123,7 @@ class Loop:
             self.position.notes.append(f"{stage.name}: no training row can show it, so nothing was learned for it")
             return
         steps = self.steps_of(stage)
-        learners = self._only(stage)
+        learners, order = self._only(stage), self._order_of(stage, wanted)
         optimizer = torch.optim.AdamW(
             _groups(learners, self.settings), lr=self.settings.lr, betas=(0.9, 0.98), fused=True
         )
@@ -135,7 +137,7 @@ class Loop:
         saved_at = time.monotonic()
         while self.position.step < steps:
             started = time.monotonic()
-            losses = self._step(model, optimizer, learners, stage, wanted, steps)
+            losses = self._step(model, optimizer, learners, stage, order, steps)
             self.position.step += 1
             self.position.seconds += time.monotonic() - started
             if self.position.step % every == 0 or self.position.step == steps:
@@ -157,26 +159,27 @@ class Loop:
         optimizer: Any,
         learners: list[nn.Parameter],
         stage: Stage,
-        wanted: Ints,
+        order: Callable[[int], Taken],
         steps: int,
     ) -> dict[str, float]:
         """One update of the weights; everything drawn in it is a function of (seed, stage, step)."""
         step, parts = self.position.step, self.settings.accumulate
         key = number_of(self.seed, stage.name, step)
-        torch.manual_seed(key)
+        self._seed(key)
         draw = torch.Generator().manual_seed(key)
-        self.method.train()
+        if not self.method.training:
+            self.method.train()
         _set_rate(optimizer, self.settings, step, steps)
-        rows = self._rows_of(wanted, stage, step)
+        taken = order(step)
         summed: dict[str, float] = {}
-        for number, micro in enumerate(np.array_split(rows, parts)):
+        for number, micro in enumerate(taken.parts(parts)):
             last = number == parts - 1
             with nullcontext() if last else self.accelerator.no_sync(model), self._autocast():
-                terms = model(self.rows.batch(micro, key).to(self.accelerator.device), stage, draw)
+                terms = model(self._batch(micro, key), stage, draw)
                 loss = torch.stack(list(terms.values())).sum()
-                self.accelerator.backward(loss * (len(micro) / len(rows)))
+                self.accelerator.backward(loss * (len(micro.rows) / len(taken.rows)))
             for name, term in terms.items():
-                summed[name] = summed.get(name, 0.0) + float(term.detach()) * len(micro) / len(rows)
+                summed[name] = summed.get(name, 0.0) + float(term.detach()) * len(micro.rows) / len(taken.rows)
         self.accelerator.clip_grad_norm_(learners, self.settings.clip)
         optimizer.step()
         self.method.zero_grad(set_to_none=True)
@@ -185,11 +188,34 @@ class Loop:
             self.listener.step(sum(summed.values()))
         return summed
 
-    def _rows_of(self, wanted: Ints, stage: Stage, step: int) -> Ints:
-        """The rows of this step that are this process's."""
+    def _seed(self, key: int) -> None:
+        """Chance of the device that learns; to look for all kinds of devices costs more than many a layer."""
+        if self.accelerator.device.type == "cpu":
+            torch.default_generator.manual_seed(key)
+        else:
+            torch.manual_seed(key)
+
+    def _order_of(self, stage: Stage, wanted: Ints) -> Callable[[int], Taken]:
+        """What each step takes of the rows that the stage wants, of several processes this one's share."""
+        of_stage = partial(chance, self.seed, stage.name)
+        target = None if self.rows.target is None else self.rows.target[wanted]
+        own = stage.order and stage.order(self.rows.presence[wanted], target, of_stage)
+        order = own or by_row(len(wanted), of_stage)
         size = min(self.settings.batch * self.settings.accumulate, len(wanted))
         world, rank = int(self.accelerator.num_processes), int(self.accelerator.process_index)
-        return positions_of_step(wanted, size, step * world + rank, self.seed, stage.name)
+
+        def taken(step: int) -> Taken:
+            rows, shown = order(size, step * world + rank)
+            return Taken(wanted[rows], shown)
+
+        return taken
+
+    def _batch(self, taken: Taken, key: int) -> Batch:
+        """The rows of a step, or of a part of one, with no more than they are to show."""
+        batch = self.rows.batch(taken.rows, key)
+        if taken.shown is not None:
+            batch = batch.restrict(torch.from_numpy(taken.shown), self.rows.schema.names)
+        return batch.to(self.accelerator.device)
 
     def _validated(self, stage: Stage, best: Mapping[str, Tensor], wanted: int) -> dict[str, Tensor]:
         self.method.eval()

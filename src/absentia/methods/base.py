@@ -21,6 +21,7 @@ from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
 from absentia.layers.classifier import Classifier
 from absentia.layers.heads import Head, prior_scores, uncertainty_of
+from absentia.layers.orders import Chance, Order
 from absentia.models.dense import DenseBackbone
 from absentia.models.dense_head import DenseHead
 
@@ -43,6 +44,8 @@ class Stage:
     patterns: bool (P, M), what it is validated on; None means all patterns.
     learns: the parameters that move; None means all that require gradients.
     share: of the run's steps.
+    order: in which its rows come, where that is not all of them, shuffled, in one pass after the other: from their
+        presence bool (N, M), targets and chance.
     """
 
     name: str = "main"
@@ -50,6 +53,7 @@ class Stage:
     patterns: Bools | None = None
     learns: Callable[[], Iterator[nn.Parameter]] | None = None
     share: float = 1.0
+    order: Callable[[Bools, npt.NDArray[Any] | None, Chance], Order] | None = None
 
 
 @dataclass

@@ -15,21 +15,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, combinations
-from typing import cast
+from typing import Any, cast
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from absentia.data.batch import Batch
 from absentia.data.target import TargetCodec
-from absentia.errors import UserError
+from absentia.errors import UserError, nearest
 from absentia.layers.class_directions import ClassDirections
 from absentia.layers.classifier import Classifier
 from absentia.layers.fingerprint import fingerprint
 from absentia.layers.gate import GatedFusion
 from absentia.layers.heads import row_losses, task_loss, uncertainty_of
 from absentia.layers.naming import module_key
+from absentia.layers.orders import Chance, Order, by_class, by_pair, by_row, unchanging
 from absentia.layers.pair_losses import (
     alike_and_unlike,
     cross_modal_contrast,
@@ -40,7 +42,7 @@ from absentia.layers.readout import mean_of_present
 from absentia.layers.ridge import columns_of
 from absentia.layers.shared_trunk import Trunk
 from absentia.layers.switching import switched
-from absentia.methods.base import Method, Output, Parts, Stage
+from absentia.methods.base import Bools, Method, Output, Parts, Stage
 from absentia.methods.single_branch_options import SingleBranchOptions
 from absentia.models.backbone import mean_of_tokens
 from absentia.models.fused import Segment
@@ -65,6 +67,10 @@ class SingleBranch(Method):
         kind = parts.codec.target.kind
         if self.options.fuse == "surest" and kind == "number":
             raise UserError("options.fuse surest: nothing says how sure a number is; say mean or sum")
+        if self.options.per_class is not None and kind != "class":
+            raise UserError(f"options.per_class: the target is of kind {kind!r}, so rows have no class; leave it away")
+        if self.options.first is not None and self.options.first not in parts.names:
+            raise UserError(f"options.first {self.options.first!r}: {nearest(self.options.first, parts.names)}")
         self.wide = self.backbone.width * (2 if self.options.reads == "both" else 1)
         names = sorted(parts.names)  # whatever the order of the schema, the same weights
         width = self.options.width or self.backbone.width
@@ -77,6 +83,10 @@ class SingleBranch(Method):
         self.classifier = Classifier(width=width, codec=parts.codec, settles=False)
         directed = self.options.metric in ROW_METRICS and kind != "number"
         self.directions = ClassDirections(classes=parts.codec.target.size, width=width) if directed else None
+
+    def stages(self) -> Sequence[Stage]:
+        """One, whose rows come in the order that is asked for."""
+        return [Stage(order=self._order)]
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         options, names = self.options, self.parts.names
@@ -231,6 +241,18 @@ class SingleBranch(Method):
             x, y = units[one][both[here]], units[other][both[there]]
             terms.append(cross_modal_contrast(x, y, temperature=self.options.temperature))
         return torch.stack(terms).sum() / max(1, len(terms) - 1)
+
+    def _order(self, presence: Bools, target: npt.NDArray[Any] | None, chance: Chance) -> Order:
+        options, names = self.options, self.parts.names
+        chance = chance if options.reshuffle else unchanging(chance)
+        if options.order != "rows":
+            turns = sorted(names, key=lambda name: (name != options.first, name))
+            places = [names.index(name) for name in turns]
+            return by_pair(presence, chance, places if options.order == "turns" else None)
+        if options.per_class is not None:
+            assert target is not None
+            return by_class(target, options.per_class, chance)
+        return by_row(len(presence), chance)
 
     # Building
 

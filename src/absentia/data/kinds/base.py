@@ -189,6 +189,8 @@ def _ending(path: Path) -> str:
 def pad(arrays: Sequence[Array], fill: float = 0.0) -> tuple[Array, Array]:
     """Arrays (T_i, ...) as one (n, T, ...) filled up at the end, and where it is real: bool (n, T)."""
     longest = max((len(a) for a in arrays), default=0)
+    if len({len(a) for a in arrays}) == 1:
+        return np.stack(arrays).astype(arrays[0].dtype, copy=False), np.ones((len(arrays), longest), dtype=np.bool_)
     tail = arrays[0].shape[1:] if arrays else ()
     out = np.full((len(arrays), longest, *tail), fill, dtype=arrays[0].dtype if arrays else np.float32)
     mask = np.zeros((len(arrays), longest), dtype=np.bool_)

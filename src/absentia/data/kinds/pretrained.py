@@ -58,7 +58,7 @@ class PretrainedDecoder(Decoder):
         with loading(self.source, f"{self.kind} processor"):
             loader = getattr(transformers, PROCESSORS[self.kind])
             processor = loader.from_pretrained(self.source, trust_remote_code=False, **options, **reach(self.source))
-        if self.kind == "text" and len(processor) <= len(processor.all_special_tokens):
+        if self.kind == "text" and not _has_words(processor):
             raise UserError(f"encoder {self.source!r}: its tokenizer has no words; is its vocabulary file missing?")
         return processor
 
@@ -203,9 +203,17 @@ def _first_place(config: Any) -> int:
     return padding + 1 if padding is not None and 0 <= padding < FEW else 0
 
 
+def _has_words(tokenizer: Any) -> bool:
+    """Beside special tokens; those that come with the class are not counted one by one (CANINE has a million)."""
+    special = len(tokenizer.all_special_tokens)
+    return tokenizer.vocab_size > special or len(tokenizer) > special
+
+
 def _words_of(tokenizer: Any) -> dict[str, Any]:
     """A tokenizer's rules and words, without the truncation and padding that the last call left in it."""
     if not hasattr(tokenizer, "backend_tokenizer"):
+        if not tokenizer.vocab_files_names:  # all characters, or bytes, as its class says
+            return {"words": tokenizer.vocab_size, "special": tokenizer.special_tokens_map}
         return {"words": tokenizer.get_vocab(), "special": tokenizer.special_tokens_map}
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
     rules |= {"truncation": tokenizer.truncation_side, "padding": tokenizer.padding_side}

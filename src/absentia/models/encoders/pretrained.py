@@ -18,6 +18,7 @@ from absentia.errors import UserError
 from absentia.layers.like_length import LengthGroups
 from absentia.models.encoders.alone import each_alone
 from absentia.models.encoders.base import Embedder
+from absentia.models.encoders.coarser import least_tokens, lengthened, makes_coarser
 from absentia.models.encoders.identity import digest_of, identity_of_encoder
 
 __all__ = ["FeatureEmbedder", "FrozenEncoder", "PretrainedEncoder", "TunedEmbedder"]
@@ -108,8 +109,12 @@ class PretrainedEncoder(nn.Module):
     def _run(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """One pass of all rows."""
         mask = inputs.get("attention_mask", inputs.get("pixel_attention_mask"))
-        out = self.model(**{k: x for k, x in inputs.items() if k in self._takes}).last_hidden_state
+        ids = inputs.get("input_ids")
+        long = inputs if ids is None else lengthened(inputs, self._least, self.model.config.pad_token_id or 0)
+        out = self.model(**{k: x for k, x in long.items() if k in self._takes}).last_hidden_state
         tokens = out.flatten(2).transpose(1, 2) if out.dim() == 4 else out
+        if ids is not None:
+            tokens = tokens[:, : ids.shape[1]]
         if mask is None or mask.shape != tokens.shape[:2]:
             return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return tokens, mask.bool()
@@ -119,7 +124,11 @@ class PretrainedEncoder(nn.Module):
         """Whether what stands behind a row can change it: no mask is read, or something reaches over to neighbours."""
         wide = any(isinstance(m, nn.modules.conv._ConvNd) and max(m.kernel_size) > 1 for m in self.model.modules())
         wide |= bool(getattr(self.model.config, "trigram_input", False))  # MobileBERT's tokens hold their neighbours
-        return self.kind == "audio" or "attention_mask" not in self._takes or wide
+        return self.kind == "audio" or "attention_mask" not in self._takes or wide or makes_coarser(self.model.config)
+
+    @cached_property
+    def _least(self) -> int:
+        return least_tokens(self.model.config)
 
     def _probed(self) -> int:
         size = getattr(self.model.config, "image_size", 64)
