@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from absentia.config import RunConfig, Training
 from absentia.data.table import open_table
 from absentia.errors import UserError
 from absentia.jobs import declared_schema, evaluate_run, train_run
+from absentia.learn.build import fitted_from
 from absentia.learn.prepare import prepare
 from absentia.learn.run import load_run
 from absentia.methods.joint_embedding import JointEmbedding
@@ -191,6 +194,43 @@ def test_encoders_that_changed_since_are_named_together(tmp_path: Path) -> None:
         checkpoints.changed(tmp_path / name, lambda tensors: {key: x + 1 for key, x in tensors.items()})
     with pytest.raises(UserError, match=r"encoders .*roberta' of 'more' and .*bert' of 'sense' have changed since"):
         load_run(tmp_path / "run")
+
+
+def _fewer_tokens(folder: Path) -> None:
+    _edited(folder / "tokenizer_config.json", {"model_max_length": 3})
+
+
+def _other_words(folder: Path) -> None:
+    said = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(said.replace('"hello"', '"salve"'))
+
+
+def _other_mean(folder: Path) -> None:
+    _edited(folder / "preprocessor_config.json", {"image_mean": [0.1, 0.1, 0.1]})
+
+
+def _edited(path: Path, change: dict[str, Any]) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "spoil"),
+    [("bert", "text", _fewer_tokens), ("bert", "text", _other_words), ("vit", "image", _other_mean)],
+)
+@pytest.mark.parametrize("how", [False, "biases"])
+def test_a_processor_that_changed_since_is_another_encoder(
+    tmp_path: Path, name: str, kind: str, spoil: Callable[[Path], None], how: Any
+) -> None:
+    train_run(config(tmp_path, name, kind, how), tmp_path / "run", page=False)
+    load_run(tmp_path / "run")
+    spoil(tmp_path / name)
+    with pytest.raises(UserError, match=f"encoder .*{name}' of 'sense' has changed since the run was trained"):
+        load_run(tmp_path / "run")
+    setup = json.loads((tmp_path / "run" / "schema.json").read_text())
+    setup["decoders"]["sense"]["prepares"]["libraries"]["tokenizers"] = "0.0"
+    fitted_from(setup)  # another library writes the same down otherwise: nobody can say
+    del setup["decoders"]["sense"]["prepares"]
+    fitted_from(setup)  # a run from before this was written down
 
 
 @pytest.mark.parametrize("training", ["two", "joint"])

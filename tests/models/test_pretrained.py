@@ -462,6 +462,16 @@ def test_checkpoints_that_cannot_be_loaded(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_processor_of_another_size_is_one_clear_error(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "vit", tmp_path / "copy")
+    transformers.ViTImageProcessorPil(size={"height": 24, "width": 16}).save_pretrained(tmp_path / "copy")
+    decoder, encoder = loaded(tmp_path / "copy", "image")
+    said = r"copy' cannot read what its image processor makes: Input image size \(24\*16\).*of one checkpoint"
+    with pytest.raises(UserError, match=said) as caught:
+        FrozenEncoder(encoder=encoder, decoder=decoder)([decoder.decode(CELLS["image"][0])])
+    assert "\n" not in str(caught.value)
+
+
 @PAIRS
 def test_nothing_is_printed(home: Path, capfd: pytest.CaptureFixture[str], name: str, kind: str) -> None:
     decoder, encoder = loaded(home / name, kind)

@@ -142,10 +142,14 @@ def blank_network(decoders: Mapping[str, Decoder], model: Model) -> DenseBackbon
 def known_encoders(
     schema: Schema, decoders: Mapping[str, Decoder], fingerprints: Mapping[str, str], since: str
 ) -> dict[str, FrozenEncoder]:
-    """The frozen encoders; raises `UserError` for those, tuned ones too, that have changed `since` then."""
+    """The frozen encoders; raises `UserError` for those, tuned ones too, that have changed `since` then.
+
+    An encoder has changed where its weights are others, or its processor makes something else of a cell.
+    """
     encoders = frozen_encoders(schema, decoders)
     now = {name: frozen.fingerprint for name, frozen in encoders.items()} | tuned_fingerprints(schema)
-    changed = [f"{schema.modalities[n].encoder!r} of {n!r}" for n, found in now.items() if found != fingerprints.get(n)]
+    others = [name for name, found in now.items() if found != fingerprints.get(name) or _otherwise(decoders[name])]
+    changed = [f"{schema.modalities[name].encoder!r} of {name!r}" for name in others]
     if changed:
         what, old = ("encoder", "one") if len(changed) == 1 else ("encoders", "ones")
         verb = "has" if len(changed) == 1 else "have"
@@ -155,10 +159,14 @@ def known_encoders(
     return encoders
 
 
+def _otherwise(decoder: Decoder) -> bool:
+    return isinstance(decoder, PretrainedDecoder) and decoder.changed
+
+
 def restored_decoder(kind: Kind, state: dict[str, Any]) -> Decoder:
     """A decoder from what its `state` gave."""
     if "pretrained" in state:
-        return PretrainedDecoder(kind=kind.kind, source=state["pretrained"])
+        return PretrainedDecoder(kind=kind.kind, source=state["pretrained"], before=state.get("prepares"))
     return kind.restore(state)
 
 

@@ -106,7 +106,10 @@ class SingleBranchOptions:
         if self.first is not None and self.order != "turns":
             raise UserError("options.first: only modalities that take turns have a first one; say options.order turns")
         if self.per_class is not None and not self.reshuffle:
-            raise UserError("options.reshuffle false: with options.per_class the same rows would be left out for good")
+            raise UserError(
+                "options.reshuffle false: with options.per_class the same rows would be left out for good; leave one "
+                "of the two away"
+            )
         if self.order != "rows":
             self._check_lone_modalities()
 

@@ -121,7 +121,27 @@ def test_batches(home: Path) -> None:
 
 def test_the_state_names_the_encoder(home: Path) -> None:
     decoder = PretrainedDecoder(kind="text", source=str(home / "bert"))
-    assert json.loads(json.dumps(decoder.state())) == {"pretrained": str(home / "bert"), "kind": "text"}
+    state = json.loads(json.dumps(decoder.state()))
+    assert state == {"pretrained": str(home / "bert"), "kind": "text", "prepares": decoder.prepares()}
+
+
+@pytest.mark.parametrize(("name", "kind", "cell"), [("bert", "text", "a b"), ("vit", "image", png(9, 9))])
+def test_what_a_processor_does_is_known_again(home: Path, tmp_path: Path, name: str, kind: str, cell: Any) -> None:
+    before = PretrainedDecoder(kind=kind, source=str(home / name)).prepares()
+    shutil.copytree(home / name, tmp_path / "copy")
+    again = PretrainedDecoder(kind=kind, source=str(tmp_path / "copy"), before=before)
+    again.decode(cell)  # a call leaves traces in a tokenizer
+    assert not again.changed and again.prepares() == before
+
+
+def test_a_tokenizer_of_another_model_is_one_clear_error(home: Path, tmp_path: Path) -> None:
+    folder = checkpoints.bert(tmp_path / "more")
+    (folder / "vocab.txt").write_text("\n".join([*checkpoints.WORDS, "zebra"]) + "\n")
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    decoder = PretrainedDecoder(kind="text", source=str(folder))
+    decoder.decode("hello")
+    with pytest.raises(UserError, match=r"more': its tokenizer has words that its model \(14 of them\) does not know"):
+        decoder.decode("hello zebra")
 
 
 def without(*names: str) -> Callable[[Path], None]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from importlib.metadata import version
 from logging import CRITICAL, getLogger
 from pathlib import Path
 from socket import getaddrinfo
@@ -33,6 +34,7 @@ PROCESSORS = {"image": "AutoImageProcessor", "text": "AutoTokenizer", "audio": "
 LONGEST_TEXT = 512  # tokens
 LONGEST_SOUND, SHORTEST_SOUND = 30.0, 0.1  # seconds
 FEW = 8  # special tokens that stand first in a vocabulary
+LIBRARIES = ("transformers", "tokenizers")  # those that write a processor's settings down
 SLIMMEST = 32  # sides as unequal as 1 : 32; a processor that fits the short side would make the long one endless
 
 
@@ -42,12 +44,17 @@ def can_be_pretrained(kind: Kind) -> bool:
 
 
 class PretrainedDecoder(Decoder):
-    """Cells to the arrays that the encoder at `source` (hub name or folder) takes, without a batch axis."""
+    """Cells to the arrays that the encoder at `source` (hub name or folder) takes, without a batch axis.
 
-    def __init__(self, *, kind: str, source: str, root: Path | None = None) -> None:
+    before: what `prepares` gave when something was trained on this; None where that is not known.
+    """
+
+    def __init__(
+        self, *, kind: str, source: str, root: Path | None = None, before: Mapping[str, Any] | None = None
+    ) -> None:
         if kind not in PROCESSORS:
             raise UserError(f"a modality of kind {kind!r} takes no pretrained encoder ({source!r}); leave it away")
-        self.kind, self.source, self.root = kind, source, root
+        self.kind, self.source, self.root, self.before = kind, source, root, before
 
     @cached_property
     def processor(self) -> Any:
@@ -91,7 +98,21 @@ class PretrainedDecoder(Decoder):
         return {key: np.asarray(made[key])[0] for key in made}
 
     def state(self) -> dict[str, Any]:
-        return {"pretrained": self.source, "kind": self.kind}
+        return {"pretrained": self.source, "kind": self.kind, "prepares": self.prepares()}
+
+    def prepares(self) -> dict[str, Any]:
+        """A hash of all that decides what becomes of a cell, and the libraries that wrote it down."""
+        rules = json.dumps(self.preprocessing(), sort_keys=True, default=str)
+        libraries = {name: version(name) for name in LIBRARIES}
+        return {"sha256": hashlib.sha256(rules.encode()).hexdigest(), "libraries": libraries}
+
+    @property
+    def changed(self) -> bool:
+        """Whether cells become something else than `before`; other libraries write down the same otherwise."""
+        if self.before is None:
+            return False
+        now = self.prepares()
+        return bool(self.before["libraries"] == now["libraries"] and self.before["sha256"] != now["sha256"])
 
     def preprocessing(self) -> dict[str, Any]:
         """All that decides what becomes of a cell here, as JSON."""
@@ -109,14 +130,23 @@ class PretrainedDecoder(Decoder):
     @cached_property
     def places(self) -> int:
         """Tokens that the encoder has places for; some count from behind the padding's number."""
+        said = int(self.processor.model_max_length)
+        places = getattr(self._config, "max_position_embeddings", None) or LONGEST_TEXT
+        return max(1, min(LONGEST_TEXT, said if said <= places else places - _first_place(self._config)))
+
+    @cached_property
+    def _words(self) -> float:
+        """Tokens that the model knows; one that reads characters knows any."""
+        return getattr(self._config, "vocab_size", None) or float("inf")
+
+    @cached_property
+    def _config(self) -> Any:
+        """Of the model that reads texts."""
         from transformers import AutoConfig
 
-        said = int(self.processor.model_max_length)
         with loading(self.source, "config"):
             config = AutoConfig.from_pretrained(self.source, trust_remote_code=False, **reach(self.source))
-            config = config.get_text_config()
-        places = getattr(config, "max_position_embeddings", None) or LONGEST_TEXT
-        return max(1, min(LONGEST_TEXT, said if said <= places else places - _first_place(config)))
+        return config.get_text_config()
 
     def _image(self, cell: Any) -> Any:
         return self.processor(images=_stout(read_image(cell, self.root).convert("RGB")), return_tensors="np")
@@ -130,7 +160,14 @@ class PretrainedDecoder(Decoder):
     def _text(self, cell: Any) -> Any:
         text = read_text(cell)[: LONG * LONGEST_TEXT]
         made = self.processor([text], truncation=True, max_length=self.places, return_tensors="np")
-        return made if made["input_ids"].size else self._no_words()
+        if not made["input_ids"].size:
+            return self._no_words()
+        if int(made["input_ids"].max()) >= self._words:
+            raise UserError(
+                f"encoder {self.source!r}: its tokenizer has words that its model ({self._words} of them) does not "
+                "know; tokenizer and weights must be of one checkpoint"
+            )
+        return made
 
     def _no_words(self) -> Value:
         """An empty text for a tokenizer that puts nothing around it: the token with which texts begin or end."""

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,13 +111,24 @@ class PretrainedEncoder(nn.Module):
         mask = inputs.get("attention_mask", inputs.get("pixel_attention_mask"))
         ids = inputs.get("input_ids")
         long = inputs if ids is None else lengthened(inputs, self._least, self.model.config.pad_token_id or 0)
-        out = self.model(**{k: x for k, x in long.items() if k in self._takes}).last_hidden_state
+        out = self._read({k: x for k, x in long.items() if k in self._takes})
         tokens = out.flatten(2).transpose(1, 2) if out.dim() == 4 else out
         if ids is not None:
             tokens = tokens[:, : ids.shape[1]]
         if mask is None or mask.shape != tokens.shape[:2]:
             return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return tokens, mask.bool()
+
+    def _read(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What the model makes of inputs that its processor made; `UserError` where the two do not fit together."""
+        try:
+            return cast(Tensor, self.model(**inputs).last_hidden_state)
+        except ValueError as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"encoder {self.source!r} cannot read what its {self.kind} processor makes: {first.rstrip(' .')}; "
+                "processor and weights must be of one checkpoint"
+            ) from error
 
     @cached_property
     def _padding_shows(self) -> bool:
