@@ -209,16 +209,25 @@ def _other_mean(folder: Path) -> None:
     _edited(folder / "preprocessor_config.json", {"image_mean": [0.1, 0.1, 0.1]})
 
 
+def _other_activation(folder: Path) -> None:
+    _edited(folder / "config.json", {"hidden_act": "relu"})
+
+
 def _edited(path: Path, change: dict[str, Any]) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "spoil"),
-    [("bert", "text", _fewer_tokens), ("bert", "text", _other_words), ("vit", "image", _other_mean)],
+    [
+        ("bert", "text", _fewer_tokens),
+        ("bert", "text", _other_words),
+        ("vit", "image", _other_mean),
+        ("vit", "image", _other_activation),
+    ],
 )
 @pytest.mark.parametrize("how", [False, "biases"])
-def test_a_processor_that_changed_since_is_another_encoder(
+def test_a_processor_or_config_that_changed_since_is_another_encoder(
     tmp_path: Path, name: str, kind: str, spoil: Callable[[Path], None], how: Any
 ) -> None:
     train_run(config(tmp_path, name, kind, how), tmp_path / "run", page=False)

@@ -28,14 +28,20 @@ from absentia.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-__all__ = ["PretrainedDecoder", "can_be_pretrained", "loading", "reach"]
+__all__ = ["PretrainedDecoder", "can_be_pretrained", "loading", "reach", "settings_of"]
 
 PROCESSORS = {"image": "AutoImageProcessor", "text": "AutoTokenizer", "audio": "AutoFeatureExtractor"}
 LONGEST_TEXT = 512  # tokens
 LONGEST_SOUND, SHORTEST_SOUND = 30.0, 0.1  # seconds
 FEW = 8  # special tokens that stand first in a vocabulary
-LIBRARIES = ("transformers", "tokenizers")  # those that write a processor's settings down
+NO_MATTER = ("_name_or_path", "transformers_version", "id2label", "label2id")  # of a config; labels are not features
+LIBRARIES = ("transformers", "tokenizers")  # those that write settings down
 SLIMMEST = 32  # sides as unequal as 1 : 32; a processor that fits the short side would make the long one endless
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """What of a model's config decides its features beside its weights, as an activation does."""
+    return {key: value for key, value in config.to_dict().items() if key not in NO_MATTER}
 
 
 def can_be_pretrained(kind: Kind) -> bool:
@@ -101,18 +107,20 @@ class PretrainedDecoder(Decoder):
         return {"pretrained": self.source, "kind": self.kind, "prepares": self.prepares()}
 
     def prepares(self) -> dict[str, Any]:
-        """A hash of all that decides what becomes of a cell, and the libraries that wrote it down."""
-        rules = json.dumps(self.preprocessing(), sort_keys=True, default=str)
+        """Hashes of what decides what becomes of a cell and of the model's config, and the libraries behind both."""
         libraries = {name: version(name) for name in LIBRARIES}
-        return {"sha256": hashlib.sha256(rules.encode()).hexdigest(), "libraries": libraries}
+        model = _digest(settings_of(self._whole_config))
+        return {"sha256": _digest(self.preprocessing()), "model": model, "libraries": libraries}
 
     @property
     def changed(self) -> bool:
-        """Whether cells become something else than `before`; other libraries write down the same otherwise."""
+        """Whether cells or features become something else than `before`; other libraries write the same otherwise."""
         if self.before is None:
             return False
         now = self.prepares()
-        return bool(self.before["libraries"] == now["libraries"] and self.before["sha256"] != now["sha256"])
+        if self.before["libraries"] != now["libraries"]:
+            return False
+        return any(self.before.get(key, now[key]) != now[key] for key in ("sha256", "model"))
 
     def preprocessing(self) -> dict[str, Any]:
         """All that decides what becomes of a cell here, as JSON."""
@@ -142,11 +150,14 @@ class PretrainedDecoder(Decoder):
     @cached_property
     def _config(self) -> Any:
         """Of the model that reads texts."""
+        return self._whole_config.get_text_config()
+
+    @cached_property
+    def _whole_config(self) -> Any:
         from transformers import AutoConfig
 
         with loading(self.source, "config"):
-            config = AutoConfig.from_pretrained(self.source, trust_remote_code=False, **reach(self.source))
-        return config.get_text_config()
+            return AutoConfig.from_pretrained(self.source, trust_remote_code=False, **reach(self.source))
 
     def _image(self, cell: Any) -> Any:
         return self.processor(images=_stout(read_image(cell, self.root).convert("RGB")), return_tensors="np")
@@ -254,7 +265,12 @@ def _words_of(tokenizer: Any) -> dict[str, Any]:
         return {"words": tokenizer.get_vocab(), "special": tokenizer.special_tokens_map}
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
     rules |= {"truncation": tokenizer.truncation_side, "padding": tokenizer.padding_side}
-    return {"sha256": hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()}
+    return {"sha256": _digest(rules)}
+
+
+def _digest(what: Mapping[str, Any]) -> str:
+    """SHA-256; what JSON does not know counts as it is written."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _looks_like_a_path(source: str) -> bool:

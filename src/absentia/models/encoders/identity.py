@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
+from absentia.data.kinds.pretrained import settings_of
+
 __all__ = ["digest_of", "identity_of_encoder"]
 
 FORMAT = 2  # to be raised when the same encoder is made to give other features
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "soundfile", "soxr")
-NO_MATTER = ("_name_or_path", "transformers_version", "id2label", "label2id")  # of a config; labels are not features
 
 
 def identity_of_encoder(model: Any, fingerprint: str, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,12 +25,11 @@ def identity_of_encoder(model: Any, fingerprint: str, preprocessing: Mapping[str
     fingerprint: SHA-256 of its weights.  preprocessing: what becomes of a cell before.  Libraries and the processor's
     instructions are part of it: others give other last bits.
     """
-    config = {key: value for key, value in model.config.to_dict().items() if key not in NO_MATTER}
     about = {
         "format": FORMAT,
         "model": type(model).__name__,
         "weights": fingerprint,
-        "config": config,
+        "config": settings_of(model.config),
         "attention": getattr(model.config, "_attn_implementation", None),
         "preprocessing": dict(preprocessing),
         "versions": {name: _version(name) for name in PACKAGES},
