@@ -104,12 +104,15 @@ def with_encoder(flag: str, encoders: Mapping[str, str]) -> str:
     return f"{flag}:{folder}" if folder and "@" not in flag else flag
 
 
-def schema_of(declared: Declared, table: Table, encoders: Mapping[str, str]) -> Schema:
-    """The schema of a table. `encoders` has folders by modality, or by kind for all modalities of that kind."""
+def schema_of(declared: Declared, table: Table, encoders: Mapping[str, str], tune: bool | str = False) -> Schema:
+    """The schema of a table. `encoders` has folders by modality, or by kind for all modalities of that kind.
+
+    tune: what of these encoders learns.
+    """
     modalities = dict(modality_from_flag(flag) for flag in declared.modalities)
     for name, kind in modalities.items():
         folder = encoders.get(name) or encoders.get(kind.kind)
-        modalities[name] = replace(kind, encoder=folder) if folder else kind
+        modalities[name] = replace(kind, encoder=folder, tune=tune) if folder else kind
     return Schema(
         modalities=modalities,
         target=target_from_flag(declared.target),

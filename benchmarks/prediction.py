@@ -2,6 +2,7 @@
 
     python benchmarks/prediction.py --tables leaves100 --data FOLDER --name leaves100 --record
     python benchmarks/prediction.py --tables fashion --data FOLDER --encoder image=FOLDER text=FOLDER --name fashion
+    python benchmarks/prediction.py --tables fashion --vit image --tune biases --encoder text=FOLDER --name tuned
     python benchmarks/prediction.py --tables leaves100 --curve --name leaves100 --record
     python benchmarks/prediction.py --tables leaves100 --branches --name leaves100 --record
     python benchmarks/prediction.py --smoke
@@ -37,13 +38,19 @@ dropout, trained on complete rows and on incomplete ones: `everything` is the sc
 `as_given` of those that the plan makes incomplete. `found` has the recall at 1, 5, 10 and the equal error rate of each
 modality's rows among those of each other one, on test rows.
 With --asks val, all of it is of validation rows, on which settings may be chosen (the guard reads them as well).
+With --vit, a small vision transformer is pretrained first on this modality's photos of the training rows, without
+labels, and is its encoder. With --tune, encoders learn this much: prompts look into the layers of those that learn.
 With --curve, so many of the training and validation rows are complete: 1, 5, 10, 30, 100 %.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -62,6 +69,7 @@ from _prediction import (
 )
 from _results import RESULTS, record, write
 from _tables import KNOWN, SMOKE, data_folder, encoder_folders, open_known, schema_of
+from _vit import pretrained_vit
 
 from absentia.config import Model, RunConfig, Training
 from absentia.evaluate.gap import shares_closed
@@ -181,11 +189,22 @@ def _branches(bench: Bench, epochs: float, asked: Sequence[str]) -> Iterator[tup
 def _bench(table: str, seed: int, case: Case, asked: argparse.Namespace) -> Bench:
     folder = data_folder(asked.data)
     opened = open_known(table, folder)
-    schema = schema_of(KNOWN[table], opened, encoder_folders(asked.encoder, folder))
+    encoders = encoder_folders(asked.encoder, folder)
+    if asked.vit:
+        encoders[asked.vit] = str(_pretrained(table, asked.vit, folder))
+    schema = schema_of(KNOWN[table], opened, encoders, asked.tune)
     small = {"width": 16, "depth": 1, "heads": 2} if asked.smoke else {}
     training = Training(validations=asked.validations, patience=None)
     config = RunConfig(table=table, seed=seed, model=Model(**small), training=training)
     return prepared(opened, schema, config, {"train": case.taught, "val": case.taught, "test": INCOMPLETE}, asked.asks)
+
+
+@cache
+def _pretrained(table: str, name: str, data: Path | None) -> Path:
+    """One for all seeds, for it reads no labels and no rows but those of training."""
+    folder = Path(tempfile.mkdtemp(prefix="absentia-vit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return pretrained_vit(open_known(table, data), name, folder)
 
 
 def _methods(bench: Bench, epochs: float, asked: Sequence[str]) -> Iterator[tuple[str, Trained]]:
@@ -293,6 +312,8 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--epochs", type=float, help="two thirds of those of each training; by default the table's own")
     parser.add_argument("--validations", type=int, default=8)
     parser.add_argument("--encoder", nargs="*", default=[], help="KIND=FOLDER or MODALITY=FOLDER")
+    parser.add_argument("--vit", metavar="MODALITY", help="of photos, whose encoder is pretrained here")
+    parser.add_argument("--tune", default=False, help="what of encoders learns: biases, lora, lora:RANK or full")
     parser.add_argument("--data", type=Path, help="folder of the measured tables; else ABSENTIA_DATA")
     parser.add_argument("--name", help="ending of the result's name")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON")
