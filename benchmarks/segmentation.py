@@ -55,13 +55,16 @@ def main() -> None:
     """All trainings that were asked for, one after the other, and their means."""
     asked = _asked()
     rows: list[Row] = []
+    result = asked.name or "segmentation"
     with tempfile.TemporaryDirectory(prefix="absentia-segmentation-") as folder:
         for table in asked.tables:
             for seed in range(asked.seeds):
                 for fold, source in enumerate(_sources(table, asked, Path(folder))):
-                    rows += [_trained(table, source, m, seed, fold, asked, Path(folder)) for m in asked.methods]
+                    for method in asked.methods:
+                        rows.append(_trained(table, source, method, seed, fold, asked, Path(folder)))
+                        write(result, rows, range(asked.seeds), asked.out)  # a run that is stopped leaves what it has
     summary = [_over_seeds(t, m, rows) for t in asked.tables for m in asked.methods if _of(t, m, rows)]
-    path = write(asked.name or "segmentation", rows + summary, range(asked.seeds), asked.out)
+    path = write(result, rows + summary, range(asked.seeds), asked.out)
     for line in summary:
         print(_said(line))
     if asked.record:
