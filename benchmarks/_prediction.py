@@ -26,6 +26,7 @@ from absentia.evaluate.metrics import score
 from absentia.evaluate.patterns import Answers, answer, answer_patterns, chosen_patterns, validate
 from absentia.evaluate.retrieval import retrieve
 from absentia.learn.build import build_method, patterns_seen
+from absentia.learn.checkpoint import Position
 from absentia.learn.folder import RunFolder
 from absentia.learn.loop import Loop
 from absentia.learn.prepare import Prepared, prepare, rows_of, survey
@@ -90,8 +91,13 @@ def prepared(table: Table, schema: Schema, config: RunConfig, rates: Mapping[str
     return Bench(data=data, asked=data.rows[asks], whole=whole, config=config)
 
 
-def trained(bench: Bench, name: str, options: Mapping[str, Any], epochs: float) -> Trained:
-    """A fresh method, trained as `absentia train` trains it."""
+def trained(
+    bench: Bench, name: str, options: Mapping[str, Any], epochs: float, encoded: Trained | None = None
+) -> Trained:
+    """A fresh method, trained as `absentia train` trains it.
+
+    encoded: one whose encoders and heads the first stage would give again, to the last bit; it is left out then.
+    """
     method, data = built(bench, name, options), bench.data
     val = data.rows["val"]
     patterns = chosen_patterns(data.names, (), val.presence)
@@ -105,6 +111,9 @@ def trained(bench: Bench, name: str, options: Mapping[str, Any], epochs: float) 
             validate=partial(validate, rows=val, patterns=patterns, codec=data.fitted.codec),
             run="benchmark",
         )
+        if encoded is not None:
+            _take(method, encoded.method, ("encoders.", "heads."))
+            loop.position = Position(stage=1)
         started = time.process_time()
         loop.fit()
     settled(bench, method)
@@ -114,15 +123,15 @@ def trained(bench: Bench, name: str, options: Mapping[str, Any], epochs: float) 
 def derived(bench: Bench, source: Trained, options: Mapping[str, Any]) -> Trained:
     """The same encoders and heads under options that train nothing more."""
     made = built(bench, source.method.name, options)
-    _take(made, source.method)
+    _take(made, source.method, ("",))
     settled(bench, made)
     return Trained(made, 0.0)
 
 
-def _take(method: Method, other: Method) -> None:
-    """What both have, but for what is found out once training has ended."""
+def _take(method: Method, other: Method, parts: tuple[str, ...]) -> None:
+    """What both have, of the parts whose names begin so, but for what is found out once training has ended."""
     mine, given = method.state_dict(), other.state_dict()
-    fitting = {k: x for k, x in given.items() if k in mine and not k.startswith(COUNTED)}
+    fitting = {k: x for k, x in given.items() if k in mine and k.startswith(parts) and not k.startswith(COUNTED)}
     method.load_state_dict(fitting, strict=False)
 
 

@@ -486,7 +486,7 @@ class Laws:
         for number, stage in enumerate(stages):
             if stage.learns is None:
                 continue
-            mine = {id(p) for p in stage.learns()}
+            mine = {id(p) for p in (*stage.learns(), *stage.follows())}
             before = {key: p.detach().clone() for key, p in method.named_parameters() if id(p) not in mine}
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(method, "stages", lambda stage=stage: [stage])
@@ -518,10 +518,10 @@ class Laws:
         classes = 3 + torch.arange(len(batch)) % 2 if method.settles else torch.arange(len(batch)) % 5
         taught = replace(batch, target=classes).select(answered, data.names)
         start = {key: p.detach().clone() for key, p in fresh.items()}
-        for stage, rows in stage_batches(method, data, taught):
-            losses_and_gradients(method, rows, stage)
+        for stage, rows in 2 * list(stage_batches(method, data, taught)):  # what follows is a step behind
+            losses_and_gradients(method.train(), rows, stage)
             torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], weight_decay=0.1).step()
-        method.close_session(lambda: iter([taught]))
+        method.eval().close_session(lambda: iter([taught]))
         assert not [key for key, p in fresh.items() if torch.equal(p, start[key])], "all that is new learns"
         moved = (method(batch).scores != output.scores)[answered].any(dim=0)
         assert moved[3:].all(), "every new class is learned"
@@ -626,6 +626,16 @@ PATTERN_KEYS = {
 
 def _same_output(left: Output, right: Output) -> bool:
     return torch.equal(left.scores, right.scores) and torch.equal(left.uncertainty, right.uncertainty)
+
+
+def in_double(batch: Batch) -> Batch:
+    """What is read, and what is asked for, in float64."""
+
+    def wide(x: Tensor) -> Tensor:
+        return x.double() if x.is_floating_point() else x
+
+    inputs = {name: {key: wide(x) for key, x in one.items()} for name, one in batch.inputs.items()}
+    return replace(batch, inputs=inputs, target=None if batch.target is None else wide(batch.target))
 
 
 def assert_close(part: Output, whole: Output, rows: Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests import checkpoints, tiny
-from tests.laws import data_for, losses_and_gradients, rows_with_something
+from tests.laws import data_for, in_double, losses_and_gradients, rows_with_something
 
 from absentia.errors import UserError
 from absentia.layers.guard import SAYS, Guard
@@ -62,7 +61,7 @@ def test_every_objective_has_a_loss_and_gradients(objective: str, training: str)
 
 
 def test_two_stages_leave_encoders_alone_while_predictors_learn() -> None:
-    made = method(training="two")
+    made = method()
     encode, predict = made.stages()
     assert not {id(p) for p in predict.learns()} & {id(p) for p in encode.learns()}  # type: ignore[misc]
     _, gradients = losses_and_gradients(made, rows_with_something(data_for()), predict)
@@ -214,7 +213,7 @@ def test_a_pretrained_text_encoder_is_read_by_prompts_and_tuned_by_its_biases(tm
     assert not any(p.requires_grad for p in encoder.parameters())
 
 
-@pytest.mark.parametrize("bad", [{"training": "three"}, {"prompts": 0}, {"objective": "triplet"}])
+@pytest.mark.parametrize("bad", [{"predictor": "none", "training": "joint"}, {"prompts": 0}, {"objective": "triplet"}])
 def test_options_that_cannot_be_are_one_clear_error(bad: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="options"):
         method(**bad)
@@ -259,11 +258,3 @@ def test_parts_of_a_step_have_the_gradient_of_the_whole_step(training: str, thro
         torch.testing.assert_close(loss, found[0][0], rtol=0, atol=1e-10)
         for name, gradient in gradients.items():
             torch.testing.assert_close(gradient, found[0][1][name], rtol=0, atol=1e-10)
-
-
-def in_double(batch: Any) -> Any:
-    def wide(x: torch.Tensor) -> torch.Tensor:
-        return x.double() if x.is_floating_point() else x
-
-    inputs = {name: {key: wide(x) for key, x in one.items()} for name, one in batch.inputs.items()}
-    return replace(batch, inputs=inputs, target=wide(batch.target))

@@ -6,7 +6,6 @@ import io
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from PIL import Image as Pillow
 from safetensors.torch import load_file
 from tests import checkpoints, tiny
-from tests.laws import losses_and_gradients, rows_with_something
+from tests.laws import in_double, losses_and_gradients, rows_with_something
 
 from absentia.config import RunConfig, Training
 from absentia.data.table import open_table
@@ -254,11 +253,7 @@ def test_texts_of_like_length_train_as_one_padded_batch_does(
     data = prepare(source, declared_schema(settings, source, lambda line: None), plan=None, on_bad="error")
     options = {"training": training, "micro": micro, "tokens_grad_from_prediction": True, "prompts": 2}
     made = tiny.method_of("joint-embedding", data, stir=0.1, options=options).double()
-    batch = rows_with_something(data)
-    inputs = {
-        n: {k: x.double() if x.is_floating_point() else x for k, x in one.items()} for n, one in batch.inputs.items()
-    }
-    batch = replace(batch, inputs=inputs)
+    batch = in_double(rows_with_something(data))
     found = []
     for alike in (True, False):
         if not alike:

@@ -112,7 +112,7 @@ def test_a_teacher_apart_learns_the_task_and_its_student_what_it_says() -> None:
     """No loss but the teacher's own moves it, and its own moves nothing else; both begin where stage 1 ended."""
     data = data_for()
     batch = rows_with_something(data)
-    method = made(data)
+    method = made(data, teacher="apart")
     assert method.teacher is not None
     method.train()
     terms = method.losses(batch, stage(method, "answer"), torch.Generator().manual_seed(0))
@@ -127,6 +127,37 @@ def test_a_teacher_apart_learns_the_task_and_its_student_what_it_says() -> None:
     assert same_bits(dict(method.teacher.backbone.named_parameters()), begun)
     assert {id(p) for p in stage(method, "answer").learns()} >= {id(p) for p in theirs.values()}
     assert made(data, features=0.0, scores=0.0).teacher is None
+
+
+def test_an_averaged_teacher_is_the_mean_of_what_its_student_was_and_answers(tmp_path: Path) -> None:
+    """Of all steps at first, then a running one; no loss moves it, and a run that is saved and loaded has it."""
+    data = data_for()
+    batch, draw = rows_with_something(data), torch.Generator().manual_seed(0)
+    method = made(data, momentum=0.75).train()
+    assert method.teacher is method.answerer is not None
+    answer = stage(method, "answer")
+    theirs = [name for name, _ in method.teacher.named_parameters()]
+    assert not {id(p) for p in answer.learns()} & {id(p) for p in method.teacher.parameters()}  # type: ignore[misc]
+    expected: dict[str, torch.Tensor] = {}
+    for number in range(6):
+        terms = method.losses(batch, answer, draw)
+        own = {name: p.detach().clone() for name, p in method.body.named_parameters() if name in theirs}
+        kept = min(0.75, number / (number + 1))
+        expected = {name: kept * expected.get(name, p) + (1 - kept) * p for name, p in own.items()}
+        for name, p in method.teacher.named_parameters():
+            torch.testing.assert_close(p.detach(), expected[name])
+        grads = torch.autograd.grad(sum(terms.values()), list(method.teacher.parameters()), allow_unused=True)  # type: ignore[arg-type]
+        assert all(g is None for g in grads)
+        with torch.no_grad():
+            for name, p in method.body.named_parameters():
+                if name in theirs:
+                    p.add_(0.01 * torch.randn(p.shape, generator=draw))
+    method.eval()
+    other = made(data, momentum=0.75).eval()
+    other.restore(method.learned())
+    assert torch.equal(other(batch).scores, method(batch).scores)
+    assert torch.equal(method(batch).scores, method.teacher.see(batch, None, batch.presence).scores)
+    assert not torch.equal(method(batch).scores, method.body.see(batch, None, batch.presence).scores)
 
 
 def test_a_row_is_distilled_by_as_much_as_the_teacher_is_nearer_to_its_truth() -> None:
@@ -153,7 +184,7 @@ def test_a_row_is_distilled_by_as_much_as_the_teacher_is_nearer_to_its_truth() -
 
 def test_a_teacher_apart_keeps_no_frozen_weights_of_its_own() -> None:
     """What is frozen is in memory once for both, and in no file: it is the backbone's, whatever it is called."""
-    method = made()
+    method = made(teacher="apart")
     size = sum(tensor.numel() for tensor in method.learned().values())
     for body in method._bodies():
         body.backbone.requires_grad_(False)
@@ -164,14 +195,15 @@ def test_a_teacher_apart_keeps_no_frozen_weights_of_its_own() -> None:
     assert sum(tensor.numel() for tensor in method.learned().values()) == size - 2 * sum(p.numel() for p in frozen)
 
 
-@pytest.mark.parametrize("teacher", ["apart", "shared"])
+@pytest.mark.parametrize("teacher", ["average", "apart", "shared"])
 @pytest.mark.parametrize("fill", ["template", "reconstruction"])
 def test_what_only_training_needs_is_counted_apart(fill: str, teacher: str) -> None:
-    """A teacher, and of the imagination what answers do not stand on; each of them is said by its name."""
+    """What of teacher and student does not answer, nor of the imagination, each by its name."""
     data = data_for()
     method, batch = made(data, fill=fill, teacher=teacher).eval(), rows_with_something(data)
     found, scores = counted(method), method(batch).scores
-    assert ("teacher" in found["scaffold"]) == (teacher == "apart")
+    spare = {"average": {"student"}, "apart": {"teacher"}, "shared": set()}[teacher]
+    assert found["scaffold"].keys() - {"imagination"} == spare
     imagination = sum(p.numel() for p in method.body.imagination.parameters())
     assert (found["scaffold"]["imagination"] == imagination) == (fill == "template")
     student = sum(p.numel() for p in method.body.answering())
@@ -218,8 +250,9 @@ def test_what_is_truly_absent_has_no_target_in_stage_one() -> None:
 
 def test_parts_are_switched_off_by_options() -> None:
     batch = rows_with_something(data_for())
-    usual = learned_with(batch)
-    assert {"task", "alone", "teacher task", "teacher alone", "features", "scores"} == set(usual)
+    assert {"task", "alone", "features", "scores"} == set(learned_with(batch))
+    apart = {"task", "alone", "teacher task", "teacher alone", "features", "scores"}
+    assert apart == set(learned_with(batch, teacher="apart"))
     assert set(learned_with(batch, features=0.0, scores=0.0)) == {"task", "alone"}
     method = made(distribution="none")
     terms = method.losses(batch, stage(method, "imagine"), torch.Generator().manual_seed(0))

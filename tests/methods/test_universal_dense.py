@@ -105,7 +105,7 @@ def test_every_pattern_gets_an_answer_of_every_voxel(space: Sequence[int], fill:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("template", ["scalar", "low", "full"])
-@pytest.mark.parametrize("teacher", ["apart", "shared", "copy"])
+@pytest.mark.parametrize("teacher", ["average", "apart", "shared", "copy"])
 def test_both_stages_learn_and_leave_each_other_alone(space: Sequence[int], template: str, teacher: str) -> None:
     method, batch = made(space, template=template, teacher=teacher, patch=4), batch_of(space)
     for stage in method.stages():
@@ -267,7 +267,7 @@ def test_of_voxels_too_what_only_training_needs_is_counted_apart(fill: str) -> N
     assert torch.equal(scores, method(batch).scores)
     student = sum(p.numel() for p in method.body.answering())
     assert found["answering"] >= student + method.body.imagination.get_submodule("template").image.numel()  # type: ignore[union-attr, operator]
-    assert set(found["scaffold"]) == {"imagination", "teacher"}
+    assert set(found["scaffold"]) == {"imagination", "student"}
 
 
 def test_where_contrasts_meet_late_a_template_is_none_of_them() -> None:
@@ -291,9 +291,11 @@ def test_where_contrasts_meet_late_a_reconstruction_is_read_as_one() -> None:
     batch = batch_of(space, torch.tensor([[True, False, False]]))
     method = made(space, network="FusionUNet", fill="reconstruction")
     assert isinstance(method.body, Dense)
-    imagined = method.body.complete(batch)
-    one, other = (method.body.see(batch, x, batch.presence).scores for x in (imagined, imagined + 1))
-    assert torch.equal(one, method(batch).scores) and not torch.equal(one, other)
+    body, imagined = method.answerer, method.body.complete(batch)
+    assert isinstance(body, Dense)
+    one, other = (body.see(batch, x, batch.presence).scores for x in (imagined, imagined + 1))
+    assert torch.equal(one, method(batch).scores)
+    assert not torch.equal(one, other)
     assert not torch.equal(one, method.body.see(batch, None, batch.presence).scores)
 
 

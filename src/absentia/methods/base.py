@@ -36,6 +36,10 @@ def _anything(presence: Bools) -> Bools:
     return np.asarray(presence.any(axis=1))
 
 
+def _nothing() -> Iterator[nn.Parameter]:
+    return iter(())
+
+
 @dataclass(frozen=True)
 class Stage:
     """One training of some parameters.
@@ -43,6 +47,7 @@ class Stage:
     wants: presence bool (N, M) of the training rows to which of them it learns from, bool (N,).
     patterns: bool (P, M), what it is validated on; None means all patterns.
     learns: the parameters that move; None means all that require gradients.
+    follows: those that no optimizer moves and that change with them, as a running mean does.
     share: of the run's steps.
     order: in which its rows come, where that is not all of them, shuffled, in one pass after the other: from their
         presence bool (N, M), targets and chance.
@@ -52,6 +57,7 @@ class Stage:
     wants: Callable[[Bools], Bools] = _anything
     patterns: Bools | None = None
     learns: Callable[[], Iterator[nn.Parameter]] | None = None
+    follows: Callable[[], Iterator[nn.Parameter]] = _nothing
     share: float = 1.0
     order: Callable[[Bools, npt.NDArray[Any] | None, Chance], Order] | None = None
 
@@ -174,10 +180,10 @@ class Method(nn.Module, ABC):
             return self._with_uncertainty(self.answer(batch))
         scores = self.prior_of(batch)
         if not some.any():
-            return Output(scores=scores, uncertainty=scores.new_ones(len(batch)))
+            return Output(scores=scores, uncertainty=torch.ones(len(batch), device=scores.device))
         answered = self._with_uncertainty(self.answer(batch.select(some, self.parts.names)))
         scores = scores.to(answered.scores.dtype).index_put((some,), answered.scores)
-        unsure = scores.new_ones(len(batch)).index_put((some,), answered.uncertainty.to(scores.dtype))
+        unsure = answered.uncertainty.new_ones(len(batch)).index_put((some,), answered.uncertainty)
         return Output(scores, unsure, answered.embeddings, answered.reconstructed)
 
     def prior_of(self, batch: Batch) -> Tensor:

@@ -71,7 +71,7 @@ class JointEmbedding(Method):
         self.nearest = self._memory(len(parts.names)) if self.options.predictor == "nearest" else None
         self.scales = Scales(names=sorted(parts.names), width=self.width)
         self.guard = Guard(modalities=len(parts.names))
-        self.register_buffer("predicting", torch.tensor(self.options.training == "joint" and self._learns_to_predict))
+        self.register_buffer("predicting", torch.tensor(self.options.training == "joint"))
         self.predicting: Tensor
 
     def stages(self) -> Sequence[Stage]:

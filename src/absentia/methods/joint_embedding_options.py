@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from absentia.data.kinds.base import TUNES, rank_of
+from absentia.errors import UserError
 from absentia.layers.side_stream import READS, Reads
 from absentia.layers.vicreg import Reduction
 from absentia.methods.settings import at_least, between, one_of
@@ -32,8 +33,7 @@ class JointEmbeddingOptions:
         reads: what prompts read: tokens, self (and itself), group (and the others of its target).
         tune: of pretrained encoders whose modality says no more than that they learn (tune true), the biases do,
             products of low rank (lora, or lora:RANK), everything (full) or nothing (frozen); ours always learn.
-        training: joint (encoders, heads, prompts and predictors learn together) or two (encoders and heads first, then
-            prompts and predictors with all else frozen); where nothing learns to predict there is one stage.
+        training: two (encoders and heads first, then prompts and predictors with all else frozen) or joint.
         invariance, variance, covariance: weights of VICReg's terms.
         variance_reduction: mean of both branches, as its code has it, or sum, as its paper.
         alone: weight of the loss of each present modality's own answer.
@@ -56,7 +56,7 @@ class JointEmbeddingOptions:
     prompts: int = 8
     reads: Reads = "tokens"
     tune: str = "biases"
-    training: Literal["joint", "two"] = "joint"
+    training: Literal["two", "joint"] = "two"
     invariance: float = 25.0
     variance: float = 25.0
     covariance: float = 1.0
@@ -67,7 +67,7 @@ class JointEmbeddingOptions:
     moments: float = 0.0
     micro: int | None = None
     tokens_grad_from_prediction: bool = False
-    target_grad: TargetGradient = "none"
+    target_grad: TargetGradient = "var_cov_only"
     guard: bool = True
     calibrate: bool = True
 
@@ -77,7 +77,7 @@ class JointEmbeddingOptions:
         one_of("reads", self.reads, READS)
         if rank_of(self.tune) is None:
             one_of("tune", self.tune, (*TUNES, "lora"))
-        one_of("training", self.training, ("joint", "two"))
+        one_of("training", self.training, ("two", "joint"))
         one_of("variance_reduction", self.variance_reduction, get_args(Reduction))
         one_of("target_grad", self.target_grad, get_args(TargetGradient))
         at_least("prompts", self.prompts, 1)
@@ -85,3 +85,7 @@ class JointEmbeddingOptions:
         at_least("micro", 1 if self.micro is None else self.micro, 1)
         for name in ("invariance", "variance", "covariance", "alone", "predict", "labels", "moments"):
             between(name, getattr(self, name), 0, 1e6)
+        if self.predictor == "none" and self.training == "joint":
+            raise UserError(
+                "options.predictor none: there is nothing to train jointly with; leave options.training away"
+            )

@@ -62,18 +62,21 @@ class Universal(Method):
             )
         dense = parts.codec.target.kind == "mask"
         self.body: Tokens | Dense = (Dense if dense else Tokens)(parts=parts, options=self.options)
-        apart = self.options.teacher == "apart" and self.options.distils
-        self.teacher = self.body.twin() if apart else None
+        twin = self.options.teacher in ("average", "apart") and self.options.distils
+        self.teacher = self.body.twin() if twin else None
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
         self.begun: Tensor
         self.register_buffer("distilled", torch.zeros((), dtype=torch.long))
         self.distilled: Tensor
+        self.register_buffer("followed", torch.zeros((), dtype=torch.long))
+        self.followed: Tensor
 
     def stages(self) -> Sequence[Stage]:
         """Reconstruction, which nothing but its loss judges, then the answer."""
         nothing = np.zeros((0, len(self.parts.names)), dtype=np.bool_)
         imagine = Stage(name="imagine", patterns=nothing, learns=self.body.imagining, share=self.options.imagine)
-        return [*([imagine] if imagine.share else []), Stage(name="answer", learns=self._answering)]
+        answer = Stage(name="answer", learns=self._answering, follows=self._following)
+        return [*([imagine] if imagine.share else []), answer]
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:
         moves = self.training and stage.name == "imagine"
@@ -82,32 +85,46 @@ class Universal(Method):
         if stage.name == "imagine":
             return self.body.imagine(batch, draw)
         self._begin()
+        self._follow()
         return self._complete_and_distil(batch, draw)
 
     def answer(self, batch: Batch) -> Output:
-        made = self.body.filled(batch)
-        seen = self.body.see(batch, made, batch.presence)
-        named = {} if made is None else self.body.named(made, ~batch.presence)
+        body = self.answerer
+        made = body.filled(batch)
+        seen = body.see(batch, made, batch.presence)
+        named = {} if made is None else body.named(made, ~batch.presence)
         return Output(
             scores=seen.scores, uncertainty=seen.scores[:, 0], embeddings=dict(seen.alone), reconstructed=named
         )
 
     def _complete_and_distil(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
-        """The teacher sees what a row has and what is made of the rest, the student a part."""
+        """The student sees a part of what a row has, its teacher more."""
         assert batch.target is not None
-        options, shares = self.options, self.options.distils and self.teacher is None
+        shares = self.options.distils and self.teacher is None
         laid = self.body.laid(batch) if shares else None  # else each lays out what it sees, and the student sees less
         student = self._part_seen(batch, laid, draw)
         terms = self.body.task(student, batch.target)
-        if not options.distils:
+        if not self.options.distils:
             return terms
-        guide = self.body if self.teacher is None else self.teacher
-        if options.teacher == "copy":
-            teacher = self._part_seen(batch, laid, draw)
+        if self._averages:
+            teacher = self._whole_seen(batch)
         else:
-            teacher = guide.see(batch, self.body.completed_once(batch), guide.told(batch.presence), laid)  # type: ignore[arg-type]
-        terms |= {f"teacher {name}": loss for name, loss in guide.task(teacher, batch.target).items()}
+            guide = self.body if self.teacher is None else self.teacher
+            teacher = self._taught(guide, batch, laid, draw)
+            terms |= {f"teacher {name}": loss for name, loss in guide.task(teacher, batch.target).items()}
         return terms | self._distilled(student, teacher, batch.target)
+
+    @torch.no_grad()
+    def _whole_seen(self, batch: Batch) -> Seen:
+        """All that a row has, as its answer will see it."""
+        assert self.teacher is not None
+        return self.teacher.see(batch, self.teacher.filled(batch), batch.presence)
+
+    def _taught(self, guide: Tokens | Dense, batch: Batch, laid: Any, draw: torch.Generator) -> Seen:
+        """What a teacher that learns the task itself sees: what a row has and what is made of the rest, or a part."""
+        if self.options.teacher == "copy":
+            return self._part_seen(batch, laid, draw)
+        return guide.see(batch, self.body.completed_once(batch), guide.told(batch.presence), laid)
 
     def _distilled(self, student: Seen, teacher: Seen, target: Tensor) -> dict[str, Tensor]:
         """How far the student is from the teacher, in features and in scores."""
@@ -154,12 +171,16 @@ class Universal(Method):
         super().open_session(codec, taught)
         for body in self._bodies():
             body.grow(codec)
+        self.followed.zero_()
 
     def scaffold(self) -> Mapping[str, Iterable[nn.Parameter]]:
-        """The imagination, unless answers stand on it, and the teacher, if that is another network."""
-        mine = {id(p) for p in self.body.parameters()}
-        theirs = [] if self.teacher is None else [p for p in self.teacher.parameters() if id(p) not in mine]
-        return {"imagination": self.body.unread(), "teacher": theirs}
+        """The imagination, unless answers stand on it, and which of student and teacher does not answer."""
+        if self.teacher is None:
+            return {"imagination": self.body.unread()}
+        one, other = list(self.body.answering()), list(self.teacher.parameters())
+        both = {id(p) for p in one} & {id(p) for p in other}
+        name, spare = ("student", one) if self._averages else ("teacher", other)
+        return {"imagination": self.body.unread(), name: [p for p in spare if id(p) not in both]}
 
     def passes(self, presence: Tensor) -> tuple[Tensor, Tensor]:
         """What lacks something is reconstructed first, from a [CLS] each; it answers with that [CLS] and a summary."""
@@ -199,7 +220,28 @@ class Universal(Method):
             self.begun.fill_(True)
 
     def _answering(self) -> Iterator[nn.Parameter]:
-        return chain.from_iterable(body.answering() for body in self._bodies())
+        learning = [self.body] if self._averages else self._bodies()
+        return chain.from_iterable(body.answering() for body in learning)
+
+    @property
+    def answerer(self) -> Tokens | Dense:
+        """The network that answers: the student, or the mean of what it was."""
+        return self.teacher if self.teacher is not None and self._averages else self.body
+
+    @property
+    def _averages(self) -> bool:
+        """Whether the teacher is the mean of what its student was, and answers."""
+        return self.teacher is not None and self.options.teacher == "average"
+
+    def _following(self) -> Iterator[nn.Parameter]:
+        return self.answerer.answering() if self._averages else iter(())
+
+    def _follow(self) -> None:
+        """An averaged teacher takes in its student: at first the mean of a session's steps, then a running one."""
+        if self._averages and self.training:
+            steps = int(self.followed)
+            self.answerer.follow(self.body, min(self.options.momentum, steps / (steps + 1)))
+            self.followed.add_(1)
 
     def _bodies(self) -> list[Tokens | Dense]:
         """The network that answers, and its teacher if that is another one."""

@@ -72,6 +72,16 @@ class Body(nn.Module, ABC):
         object.__setattr__(twin, "imagination", self.imagination)  # known to it, and none of its modules
         return twin
 
+    @torch.no_grad()
+    def follow(self, other: Body, momentum: float) -> None:
+        """Keep `momentum` of its own weights and take the rest from those of its twin; nothing else moves them."""
+        theirs, buffers = dict(other.named_parameters()), dict(other.named_buffers())
+        for name, mine in self.named_parameters():
+            if mine is not theirs[name]:
+                mine.lerp_(theirs[name], 1 - momentum)
+        for name, kept in self.named_buffers():
+            kept.copy_(buffers[name])
+
     def imagining(self) -> Iterator[nn.Parameter]:
         """What stage 1 learns."""
         return self.imagination.parameters()

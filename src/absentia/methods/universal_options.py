@@ -16,7 +16,7 @@ __all__ = ["Generated", "StandIn", "Teacher", "UniversalOptions"]
 
 StandIn = Literal["reconstruction", "template"]
 Generated = Literal["all", "film", "residual", "head", "none"]
-Teacher = Literal["apart", "shared", "copy"]
+Teacher = Literal["average", "apart", "shared", "copy"]
 LookOrNone = Literal["moments", "sliced", "adversarial", "none"]
 
 
@@ -37,9 +37,12 @@ class UniversalOptions:
         drop: how modalities are dropped on purpose, in both stages: uniform_size or bernoulli.
         rate: of bernoulli.
         keep: share of the rows of stage 2 whose student sees all they have.
-        teacher: apart (a network of its own that learns the task from what a row has and reconstructions of the rest,
-            and is not moved by its student), shared (the same, with the student's weights) or copy (another part of
-            the row, seen with the student's weights, and both move, as in M3AE).
+        teacher: average (the running mean of its student's weights, which sees all that a row has and answers in the
+            end: mean teacher, Tarvainen & Valpola 2017), apart (a network of its own that learns the task from what a
+            row has and reconstructions of the rest), shared (the same, with the student's weights) or copy (another
+            part of the row, seen with the student's weights, and both move, as in M3AE); but for copy, no student
+            moves its teacher.
+        momentum: of an averaged teacher, the share of its weights that it keeps in a step.
         imagine: steps of stage 1, beside those of stage 2; 0 leaves it out, where a pretrained dense network brings it.
         distribution: how reconstructions of what is truly absent are compared with what others have: moments, sliced,
             adversarial or none.
@@ -75,7 +78,7 @@ class UniversalOptions:
     drop: Drop = "uniform_size"
     rate: float = 0.5
     keep: float = 0.25
-    teacher: Teacher = "apart"
+    teacher: Teacher = "average"
     imagine: float = 0.25
     distribution: LookOrNone = "moments"
     joint: bool = True
@@ -84,7 +87,8 @@ class UniversalOptions:
     scores: float = 0.5
     temperature: float = 1.0
     ramp: int = 400
-    selective: bool = True
+    momentum: float = 0.99
+    selective: bool = False
     generates: Generated | None = None
     scenario: ScenarioName = "composed"
     mark: bool = True
@@ -104,7 +108,7 @@ class UniversalOptions:
         one_of("generates", self.generates or "all", get_args(Generated))
         one_of("scenario", self.scenario, SCENARIOS)
         between("ratio", self.ratio or 0.0, 0, 1)
-        for name in ("rate", "keep", "whole"):
+        for name in ("rate", "keep", "whole", "momentum"):
             between(name, getattr(self, name), 0, 1)
         for name in ("approximate", "features", "scores"):
             between(name, getattr(self, name), 0, 1e6)
