@@ -17,6 +17,7 @@ brightness as M3AE does.
   universal       reconstruct, then complete and distil, made for the scenario (defaults)
   reconstruction  the same, answering from reconstructions in place of the learned template
   m3ae            M3AE's settings: template, two copies that agree, no distribution, no hyper-network
+  apart           the same, distilled from a teacher that learns from completed rows and has weights of its own
   no-distribution, no-distillation, no-hyper, no-mark, constant, sliced, adversarial
                   the universal model with this part off, or in this way
   universal:OPTION=VALUE,...
@@ -62,6 +63,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "universal": ("universal", ()),
     "reconstruction": ("universal", ("fill=reconstruction",)),
     "m3ae": ("universal", M3AE),
+    "apart": ("universal", ("teacher=apart", "selective=true")),
     "no-distribution": ("universal", ("distribution=none",)),
     "no-distillation": ("universal", ("features=0", "scores=0")),
     "no-hyper": ("universal", ("generates=none",)),

@@ -7,10 +7,11 @@ A step is forward, backward and AdamW on the same rows, half of whose modalities
 name and properties, the usual transformer) and the cohort (8 planes of 48 x 48 in four contrasts, a small U-Net).
 
   plain        modality dropout: the network once
-  universal    completion by the frozen first stage, teacher and student; what the first stage says of rows of tokens
-               stands beside them since the first time, as in training
-  anew         the same, and it is said again
-  filled       the same, where the student answers from reconstructions too
+  universal    a student, and a teacher that is its running mean and learns nothing else
+  filled       the same, where both answer from what the first stage makes of the rest
+  apart        completion by the frozen first stage, a teacher that learns from it, and a student; what is made of rows
+               of tokens stands beside them since the first time, as in training
+  anew         the same, and it is made again
   student      without a teacher
   imagine      a step of the first stage
 
@@ -52,6 +53,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "plain": ("dropout", {}, "main"),
     "universal": ("universal", {}, "answer"),
     "filled": ("universal", {"fill": "reconstruction"}, "answer"),
+    "apart": ("universal", {"teacher": "apart"}, "answer"),
     "student": ("universal", {"features": 0.0, "scores": 0.0}, "answer"),
     "imagine": ("universal", {}, "imagine"),
 }
@@ -88,7 +90,7 @@ def _tokens(asked: argparse.Namespace) -> Mapping[str, Call]:
         seen = patterns_seen(rows.presence)
         return build_method(kind, data.fitted, Model(), seed=0, seen=seen, options=options)
 
-    anew = _step(method("universal", {}), "answer", replace(batch, memo=None))
+    anew = _step(method("universal", {"teacher": "apart"}), "answer", replace(batch, memo=None))
     steps = {name: _step(method(kind, options), stage, batch) for name, (kind, options, stage) in VARIANTS.items()}
     return steps | {"anew": anew}
 

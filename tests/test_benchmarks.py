@@ -303,7 +303,7 @@ def test_a_step_of_the_universal_model_is_timed_beside_the_plain_one(tmp_path: P
     found = {(row["case"], row.get("variant")): row for row in rows}
     assert found["tokens", "plain"]["times"] == found["planes", "plain"]["times"] == 1
     assert {variant for case, variant in found if case == "planes"} == {
-        *("plain", "universal", "filled", "student", "imagine")
+        *("plain", "universal", "filled", "apart", "student", "imagine")
     }
     assert found["masks", None]["at_once"] > 0 < found["masks", None]["loop"]
 
