@@ -160,6 +160,16 @@ def test_an_averaged_teacher_is_the_mean_of_what_its_student_was_and_answers(tmp
     assert not torch.equal(method(batch).scores, method.body.see(batch, None, batch.presence).scores)
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_step_of_several_batches_moves_the_average_and_the_ramp_once(tmp_path: Path, accumulate: int) -> None:
+    data, heard = data_for(names=("words", "facts")), tiny.Heard()
+    method = tiny.method_of("universal", data, stir=0, options={"imagine": 1.0})
+    assert isinstance(method, Universal)
+    settings = replace(tiny.QUICK, batch=8, accumulate=accumulate, patience=None)
+    learn(method, data, tmp_path, settings, listener=heard)
+    assert int(method.followed) == int(method.distilled) == len(heard.losses) // 2 > 2
+
+
 def test_a_row_is_distilled_by_as_much_as_the_teacher_is_nearer_to_its_truth() -> None:
     data = data_for()
     batch = rows_with_something(data)

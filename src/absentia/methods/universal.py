@@ -85,7 +85,9 @@ class Universal(Method):
         if stage.name == "imagine":
             return self.body.imagine(batch, draw)
         self._begin()
-        self._follow()
+        if self.training and self.options.distils and self._begins_step():
+            self.distilled.add_(1)
+            self._follow()
         return self._complete_and_distil(batch, draw)
 
     def answer(self, batch: Batch) -> Output:
@@ -147,8 +149,6 @@ class Universal(Method):
 
     def _share(self) -> Tensor:
         """What distillation weighs in this step beside what it will in the end: exp(-5 (1 - t)²), t from 0 to 1."""
-        if self.training:
-            self.distilled.add_(1)
         done = (self.distilled / self.options.ramp).clamp(max=1.0) if self.options.ramp else self.distilled.new_ones(())
         return torch.exp(-5 * (1 - done).square())
 
@@ -219,6 +219,10 @@ class Universal(Method):
                 body.take_up()
             self.begun.fill_(True)
 
+    def _begins_step(self) -> bool:
+        """Whether no part of this step has left its gradients yet, for a step may be several batches."""
+        return all(p.grad is None for p in self.body.answering())
+
     def _answering(self) -> Iterator[nn.Parameter]:
         learning = [self.body] if self._averages else self._bodies()
         return chain.from_iterable(body.answering() for body in learning)
@@ -238,7 +242,7 @@ class Universal(Method):
 
     def _follow(self) -> None:
         """An averaged teacher takes in its student: at first the mean of a session's steps, then a running one."""
-        if self._averages and self.training:
+        if self._averages:
             steps = int(self.followed)
             self.answerer.follow(self.body, min(self.options.momentum, steps / (steps + 1)))
             self.followed.add_(1)
