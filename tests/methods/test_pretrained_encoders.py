@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from PIL import Image as Pillow
 from safetensors.torch import load_file
 from tests import checkpoints, tiny
 from tests.laws import in_double, losses_and_gradients, rows_with_something
+from transformers import AutoModel
 
 from absentia.config import RunConfig, Training
+from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.data.table import open_table
 from absentia.errors import UserError
 from absentia.jobs import declared_schema, evaluate_run, train_run
@@ -239,6 +242,27 @@ def test_a_processor_or_config_that_changed_since_is_another_encoder(
     fitted_from(setup)  # another library writes the same down otherwise: nobody can say
     del setup["decoders"]["sense"]["prepares"]
     fitted_from(setup)  # a run from before this was written down
+
+
+@pytest.mark.parametrize(("name", "kind"), [("clip", "image"), ("clip", "text"), ("mae", "image")])
+def test_an_encoder_that_was_saved_anew_is_the_same(tmp_path: Path, name: str, kind: str) -> None:
+    """Who saved it, from where and in which precision is written into a config and its parts, and changes nothing."""
+    checkpoints.ENCODERS[name](tmp_path / "before")
+    shutil.copytree(tmp_path / "before", tmp_path / "after")
+    AutoModel.from_pretrained(tmp_path / "before").save_pretrained(tmp_path / "after")
+    before = PretrainedDecoder(kind=kind, source=str(tmp_path / "before")).prepares()
+    assert not PretrainedDecoder(kind=kind, source=str(tmp_path / "after"), before=before).changed
+    older = {key: before[key] for key in ("sha256", "libraries")}
+    for after in (_other_activation, _other_part):
+        after(tmp_path / "after")
+    assert not PretrainedDecoder(kind=kind, source=str(tmp_path / "after"), before=older).changed, "nobody can say"
+    assert PretrainedDecoder(kind=kind, source=str(tmp_path / "after"), before=before).changed
+
+
+def _other_part(folder: Path) -> None:
+    said = json.loads((folder / "config.json").read_text())
+    parts = {key: said[key] | {"hidden_act": "relu"} for key in ("text_config", "vision_config") if key in said}
+    _edited(folder / "config.json", parts)
 
 
 @pytest.mark.parametrize("training", ["two", "joint"])

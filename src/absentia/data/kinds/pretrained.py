@@ -34,14 +34,15 @@ PROCESSORS = {"image": "AutoImageProcessor", "text": "AutoTokenizer", "audio": "
 LONGEST_TEXT = 512  # tokens
 LONGEST_SOUND, SHORTEST_SOUND = 30.0, 0.1  # seconds
 FEW = 8  # special tokens that stand first in a vocabulary
-NO_MATTER = ("_name_or_path", "transformers_version", "id2label", "label2id")  # of a config; labels are not features
+LABELS = ("id2label", "label2id")
+SAVING = ("_name_or_path", "transformers_version", "architectures", "dtype")  # weights are read as float32 anyway
 LIBRARIES = ("transformers", "tokenizers")  # those that write settings down
 SLIMMEST = 32  # sides as unequal as 1 : 32; a processor that fits the short side would make the long one endless
 
 
 def settings_of(config: Any) -> dict[str, Any]:
-    """What of a model's config decides its features beside its weights, as an activation does."""
-    return {key: value for key, value in config.to_dict().items() if key not in NO_MATTER}
+    """What of a model's config decides its features beside its weights, as an activation does; not who saved it how."""
+    return _without(config.to_dict(), {*LABELS, *SAVING})
 
 
 def can_be_pretrained(kind: Kind) -> bool:
@@ -109,8 +110,8 @@ class PretrainedDecoder(Decoder):
     def prepares(self) -> dict[str, Any]:
         """Hashes of what decides what becomes of a cell and of the model's config, and the libraries behind both."""
         libraries = {name: version(name) for name in LIBRARIES}
-        model = _digest(settings_of(self._whole_config))
-        return {"sha256": _digest(self.preprocessing()), "model": model, "libraries": libraries}
+        config = _digest(settings_of(self._whole_config))
+        return {"sha256": _digest(self.preprocessing()), "config": config, "libraries": libraries}
 
     @property
     def changed(self) -> bool:
@@ -120,7 +121,7 @@ class PretrainedDecoder(Decoder):
         now = self.prepares()
         if self.before["libraries"] != now["libraries"]:
             return False
-        return any(self.before.get(key, now[key]) != now[key] for key in ("sha256", "model"))
+        return any(self.before.get(key, now[key]) != now[key] for key in ("sha256", "config"))
 
     def preprocessing(self) -> dict[str, Any]:
         """All that decides what becomes of a cell here, as JSON."""
@@ -266,6 +267,12 @@ def _words_of(tokenizer: Any) -> dict[str, Any]:
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
     rules |= {"truncation": tokenizer.truncation_side, "padding": tokenizer.padding_side}
     return {"sha256": _digest(rules)}
+
+
+def _without(settings: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    """Settings without these, nor in those of a model's parts."""
+    kept = {key: value for key, value in settings.items() if key not in names}
+    return {key: _without(value, names) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _digest(what: Mapping[str, Any]) -> str:
