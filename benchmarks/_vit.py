@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from absentia.data.kinds.image import read_image
 from absentia.data.table import Table
+from absentia.errors import UserError
 
 __all__ = ["pretrained_vit"]
 
@@ -49,9 +50,10 @@ def pretrained_vit(
 
 def _photos(table: Table, column: str, processor: Any) -> Tensor:
     """(N, 3, SIDE, SIDE): the photos that training rows have, as the processor gives them."""
+    if "split" not in table.columns:
+        raise UserError("a table without a column split does not say which photos are those of training rows")
     rows = table.take(np.arange(len(table)))
-    if "split" in table.columns:
-        rows = rows.filter(pc.equal(rows["split"], "train"))
+    rows = rows.filter(pc.equal(rows["split"], "train"))
     images = [read_image(cell, None).convert("RGB") for cell in rows[column].drop_null().to_pylist()]
     return torch.from_numpy(processor(images=images, return_tensors="np")["pixel_values"])
 

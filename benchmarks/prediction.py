@@ -71,6 +71,7 @@ from _tables import KNOWN, SMOKE, data_folder, encoder_folders, open_known, sche
 from _vit import pretrained_vit
 
 from absentia.config import Model, RunConfig, Training
+from absentia.data.schema import modality_from_flag
 from absentia.evaluate.gap import shares_closed
 from absentia.evaluate.metrics import goodness_sign
 
@@ -325,6 +326,12 @@ def _asked() -> argparse.Namespace:
         asked.tables, asked.seeds = [SMOKE], 1
     if asked.curve and asked.branches:
         parser.error("--curve and --branches are two studies; run one after the other")
+    for table in asked.tables if asked.vit else ():
+        photos = [name for name, kind in map(modality_from_flag, KNOWN[table].modalities) if kind.kind == "image"]
+        if asked.vit not in photos:
+            parser.error(f"--vit {asked.vit}: the photos of {table} are {', '.join(photos) or 'none'}")
+    if asked.tune and not (asked.vit or asked.encoder):
+        parser.error("--tune says what of encoders learns: name some with --encoder or --vit")
     study = CURVE if asked.curve else (*BRANCHES, "oracle") if asked.branches else (*TRAINED, *SAME, "oracle")
     asked.rows = asked.rows or list(study)
     return asked

@@ -25,6 +25,7 @@ from absentia.data.kinds.pretrained import PretrainedDecoder
 from absentia.data.schema import Target
 from absentia.data.table import open_table
 from absentia.data.target import TargetCodec
+from absentia.errors import UserError
 from absentia.models.encoders.pretrained import PretrainedEncoder
 from absentia.streams import learn_run
 
@@ -331,6 +332,26 @@ def test_a_small_vision_transformer_of_a_tables_own_photos(tmp_path: Path, insid
     cell = PretrainedDecoder(kind="image", source=str(folder)).decode(photos[0])
     tokens, _ = encoder(pixel_values=torch.from_numpy(cell["pixel_values"])[None])
     assert tokens.shape == (1, 65, 96) and tokens.isfinite().all()
+    with pytest.raises(UserError, match="without a column split"):
+        vit.pretrained_vit(open_table(rows.drop_columns("split")), "photo", tmp_path / "none", epochs=1, batch=4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--vit", "picture"], "--vit picture: the photos of glyphs are image"),
+        (["--vit", "text"], "--vit text: the photos of glyphs are image"),
+        (["--vit", "image", "--smoke"], "the photos of smoke are none"),
+        (["--tune", "biases"], "name some with --encoder or --vit"),
+    ],
+)
+def test_flags_about_encoders_that_fit_no_modality_are_refused(
+    flags: list[str], says: str, inside: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prediction.py", *flags])
+    with pytest.raises(SystemExit):
+        inside("prediction")._asked()
+    assert says in capsys.readouterr().err
 
 
 def _png(pixels: Any) -> bytes:
