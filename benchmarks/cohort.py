@@ -17,7 +17,8 @@ brightness as M3AE does.
   universal       reconstruct, then complete and distil, made for the scenario (defaults)
   reconstruction  the same, answering from reconstructions in place of the learned template
   m3ae            M3AE's settings: template, two copies that agree, no distribution, no hyper-network
-  apart           the same, distilled from a teacher that learns from completed rows and has weights of its own
+  apart           the universal model with a teacher that learns from completed rows and has weights of its own, and
+                  is believed by as much as it is nearer to the truth
   no-distribution, no-distillation, no-hyper, no-mark, constant, sliced, adversarial
                   the universal model with this part off, or in this way
   universal:OPTION=VALUE,...

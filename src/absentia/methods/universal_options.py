@@ -40,9 +40,10 @@ class UniversalOptions:
         teacher: average (the running mean of its student's weights, which sees all that a row has and answers in the
             end: mean teacher, Tarvainen & Valpola 2017), apart (a network of its own that learns the task from what a
             row has and reconstructions of the rest), shared (the same, with the student's weights) or copy (another
-            part of the row, seen with the student's weights, and both move, as in M3AE); but for copy, no student
-            moves its teacher.
-        momentum: of an averaged teacher, the share of its weights that it keeps in a step.
+            part of the row, seen with the student's weights, and both move, as in M3AE); but for copy, distillation
+            moves no teacher.
+        momentum: of an averaged teacher, the share of its weights that it keeps in a step; in a session's first steps
+            it keeps less, to be their plain mean, and with 1 it is the mean of all.
         imagine: steps of stage 1, beside those of stage 2; 0 leaves it out, where a pretrained dense network brings it.
         distribution: how reconstructions of what is truly absent are compared with what others have: moments, sliced,
             adversarial or none.
