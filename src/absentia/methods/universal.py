@@ -118,7 +118,7 @@ class Universal(Method):
 
     @torch.no_grad()
     def _whole_seen(self, batch: Batch) -> Seen:
-        """All that a row has, as its answer will see it."""
+        """What an averaged teacher sees: all that a row has, and in the place of the rest what an answer has there."""
         assert self.teacher is not None
         return self.teacher.see(batch, self.teacher.filled(batch), batch.presence)
 
