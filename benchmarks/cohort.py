@@ -14,7 +14,7 @@ brightness as M3AE does.
   ignore          zeros for what is absent, and nothing is hidden in training
   dropout         modality dropout on top of what is absent
   complete        the same as dropout, but nothing is absent in training: what incomplete training costs at most
-  universal       reconstruct, then complete and distil, made for the scenario (defaults)
+  universal       reconstruct, then distil, made for the scenario (defaults)
   reconstruction  the same, answering from reconstructions in place of the learned template
   m3ae            M3AE's settings: template, two copies that agree, no distribution, no hyper-network
   apart           the universal model with a teacher that learns from completed rows and has weights of its own, and

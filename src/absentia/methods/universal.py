@@ -88,7 +88,7 @@ class Universal(Method):
         if self.training and self.options.distils and self._begins_step():
             self.distilled.add_(1)
             self._follow()
-        return self._complete_and_distil(batch, draw)
+        return self._task_and_distilled(batch, draw)
 
     def answer(self, batch: Batch) -> Output:
         body = self.answerer
@@ -99,7 +99,7 @@ class Universal(Method):
             scores=seen.scores, uncertainty=seen.scores[:, 0], embeddings=dict(seen.alone), reconstructed=named
         )
 
-    def _complete_and_distil(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
+    def _task_and_distilled(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
         """The student sees a part of what a row has, its teacher more."""
         assert batch.target is not None
         shares = self.options.distils and self.teacher is None

@@ -28,7 +28,7 @@ from absentia.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-__all__ = ["PretrainedDecoder", "can_be_pretrained", "loading", "reach", "settings_of"]
+__all__ = ["PretrainedDecoder", "can_be_pretrained", "digest_of", "loading", "reach", "settings_of"]
 
 PROCESSORS = {"image": "AutoImageProcessor", "text": "AutoTokenizer", "audio": "AutoFeatureExtractor"}
 LONGEST_TEXT = 512  # tokens
@@ -110,8 +110,8 @@ class PretrainedDecoder(Decoder):
     def prepares(self) -> dict[str, Any]:
         """Hashes of what decides what becomes of a cell and of the model's config, and the libraries behind both."""
         libraries = {name: version(name) for name in LIBRARIES}
-        config = _digest(settings_of(self._whole_config))
-        return {"sha256": _digest(self.preprocessing()), "config": config, "libraries": libraries}
+        config = digest_of(settings_of(self._whole_config))
+        return {"sha256": digest_of(self.preprocessing()), "config": config, "libraries": libraries}
 
     @property
     def changed(self) -> bool:
@@ -266,7 +266,7 @@ def _words_of(tokenizer: Any) -> dict[str, Any]:
         return {"words": tokenizer.get_vocab(), "special": tokenizer.special_tokens_map}
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
     rules |= {"truncation": tokenizer.truncation_side, "padding": tokenizer.padding_side}
-    return {"sha256": _digest(rules)}
+    return {"sha256": digest_of(rules)}
 
 
 def _without(settings: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
@@ -275,7 +275,7 @@ def _without(settings: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     return {key: _without(value, names) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
-def _digest(what: Mapping[str, Any]) -> str:
+def digest_of(what: Mapping[str, Any]) -> str:
     """SHA-256; what JSON does not know counts as it is written."""
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 

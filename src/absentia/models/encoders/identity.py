@@ -1,8 +1,7 @@
-"""Everything that what a frozen encoder makes of a cell depends on, as JSON and as a hash."""
+"""Everything that what a frozen encoder makes of a cell depends on, as JSON."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import torch
 
 from absentia.data.kinds.pretrained import settings_of
 
-__all__ = ["digest_of", "identity_of_encoder"]
+__all__ = ["identity_of_encoder"]
 
 FORMAT = 2  # to be raised when the same encoder is made to give other features
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "soundfile", "soxr")
@@ -39,11 +38,6 @@ def identity_of_encoder(model: Any, fingerprint: str, preprocessing: Mapping[str
         json.dumps(about, default=str)
     )  # what JSON does not know counts as it is written
     return plain
-
-
-def digest_of(identity: Mapping[str, Any]) -> str:
-    """SHA-256 of an identity."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _version(name: str) -> str | None:

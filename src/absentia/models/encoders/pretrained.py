@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from absentia.data.features import FeatureStore, features_folder
 from absentia.data.kinds import Value
-from absentia.data.kinds.pretrained import PretrainedDecoder, loading, reach
+from absentia.data.kinds.pretrained import PretrainedDecoder, digest_of, loading, reach
 from absentia.errors import UserError
 from absentia.layers.like_length import LengthGroups
 from absentia.models.encoders.alone import each_alone
 from absentia.models.encoders.base import Embedder
 from absentia.models.encoders.coarser import least_tokens, lengthened, makes_coarser
-from absentia.models.encoders.identity import digest_of, identity_of_encoder
+from absentia.models.encoders.identity import identity_of_encoder
 
 __all__ = ["FeatureEmbedder", "FrozenEncoder", "PretrainedEncoder", "TunedEmbedder"]
 
