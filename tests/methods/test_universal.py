@@ -218,6 +218,8 @@ def test_what_only_training_needs_is_counted_apart(fill: str, teacher: str) -> N
     assert (found["scaffold"]["imagination"] == imagination) == (fill == "template")
     student = sum(p.numel() for p in method.body.answering())
     assert found["answering"] == student + imagination - found["scaffold"]["imagination"]
+    learning = student + imagination + found["scaffold"].get("teacher", 0)
+    assert found["trained"] == learning  # an averaged teacher follows, and learns nothing
     with torch.no_grad():
         for parameter in chain.from_iterable(method.scaffold().values()):
             parameter.fill_(torch.nan)
