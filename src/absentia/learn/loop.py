@@ -169,7 +169,7 @@ class Loop:
         draw = torch.Generator().manual_seed(key)
         if not self.method.training:
             self.method.train()
-        _set_rate(optimizer, self.settings, step, steps)
+        _set_rate(optimizer, self.settings, stage.floor, step, steps)
         taken = order(step)
         summed: dict[str, float] = {}
         for number, micro in enumerate(taken.parts(parts)):
@@ -341,10 +341,10 @@ def _groups(learners: list[nn.Parameter], settings: Training) -> list[dict[str, 
     return [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def _set_rate(optimizer: Any, settings: Training, step: int, steps: int) -> None:
-    """Linear rise, then half a cosine; a function of the step alone."""
+def _set_rate(optimizer: Any, settings: Training, floor: float, step: int, steps: int) -> None:
+    """Linear rise, then half a cosine down to the share `floor`; a function of the step alone."""
     rising = max(1, round(settings.warmup * steps))
     falling = math.pi * (step - rising) / max(1, steps - rising)
-    share = (step + 1) / rising if step < rising else 0.5 * (1 + math.cos(falling))
+    share = (step + 1) / rising if step < rising else floor + (1 - floor) * 0.5 * (1 + math.cos(falling))
     for group in optimizer.param_groups:
         group["lr"] = settings.lr * share

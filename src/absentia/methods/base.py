@@ -49,6 +49,7 @@ class Stage:
     learns: the parameters that move; None means all that require gradients.
     follows: those that no optimizer moves and that change with them, as a running mean does.
     share: of the run's steps.
+    floor: share of the learning rate that is left in the last step.
     order: in which its rows come, where that is not all of them, shuffled, in one pass after the other: from their
         presence bool (N, M), targets and chance.
     """
@@ -59,6 +60,7 @@ class Stage:
     learns: Callable[[], Iterator[nn.Parameter]] | None = None
     follows: Callable[[], Iterator[nn.Parameter]] = _nothing
     share: float = 1.0
+    floor: float = 0.0
     order: Callable[[Bools, npt.NDArray[Any] | None, Chance], Order] | None = None
 
 

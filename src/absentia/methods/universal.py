@@ -75,7 +75,8 @@ class Universal(Method):
         """Reconstruction, which nothing but its loss judges, then the answer."""
         nothing = np.zeros((0, len(self.parts.names)), dtype=np.bool_)
         imagine = Stage(name="imagine", patterns=nothing, learns=self.body.imagining, share=self.options.imagine)
-        answer = Stage(name="answer", learns=self._answering, follows=self._following)
+        floor = self.options.floor if self._averages else 0.0
+        answer = Stage(name="answer", learns=self._answering, follows=self._following, floor=floor)
         return [*([imagine] if imagine.share else []), answer]
 
     def losses(self, batch: Batch, stage: Stage, draw: torch.Generator) -> dict[str, Tensor]:

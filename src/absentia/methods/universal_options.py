@@ -44,6 +44,8 @@ class UniversalOptions:
             moves no teacher.
         momentum: of an averaged teacher, the share of its weights that it keeps in a step; in a session's first steps
             it keeps less, to be their plain mean, and with 1 it is the mean of all.
+        floor: where the teacher is an average, share of the learning rate to which it falls in stage 2: an average needs
+            no falling rate (SWA, Izmailov et al. 2018).
         imagine: steps of stage 1, beside those of stage 2; 0 leaves it out, where a pretrained dense network brings it.
         distribution: how reconstructions of what is truly absent are compared with what others have: moments, sliced,
             adversarial or none.
@@ -89,6 +91,7 @@ class UniversalOptions:
     temperature: float = 1.0
     ramp: int = 400
     momentum: float = 0.99
+    floor: float = 0.0
     selective: bool = False
     generates: Generated | None = None
     scenario: ScenarioName = "composed"
@@ -109,7 +112,7 @@ class UniversalOptions:
         one_of("generates", self.generates or "all", get_args(Generated))
         one_of("scenario", self.scenario, SCENARIOS)
         between("ratio", self.ratio or 0.0, 0, 1)
-        for name in ("rate", "keep", "whole", "momentum"):
+        for name in ("rate", "keep", "whole", "momentum", "floor"):
             between(name, getattr(self, name), 0, 1)
         for name in ("approximate", "features", "scores"):
             between(name, getattr(self, name), 0, 1e6)
