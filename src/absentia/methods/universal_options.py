@@ -91,7 +91,7 @@ class UniversalOptions:
     temperature: float = 1.0
     ramp: int = 400
     momentum: float = 0.99
-    floor: float = 0.0
+    floor: float = 1.0
     selective: bool = False
     generates: Generated | None = None
     scenario: ScenarioName = "composed"
