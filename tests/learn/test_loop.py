@@ -97,7 +97,11 @@ def test_the_callers_generator_is_neither_needed_nor_changed(data: Prepared, tmp
     assert same(*learned)
 
 
-def test_the_rate_rises_and_falls(data: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("floor", [0.0, 0.3, 1.0])
+def test_the_rate_rises_and_falls(
+    floor: float, data: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the share of it that the stage says."""
     rates: list[float] = []
     before = loop_module._set_rate
 
@@ -106,13 +110,13 @@ def test_the_rate_rises_and_falls(data: Prepared, tmp_path: Path, monkeypatch: p
         rates.extend(group["lr"] for group in optimizer.param_groups[:1])
 
     monkeypatch.setattr(loop_module, "_set_rate", spy)
-    tiny.loop_of(
-        tiny.method_of("dropout", data), data, tmp_path, settings=settings(epochs=10, warmup=0.25, lr=0.1)
-    ).fit()
+    method = tiny.method_of("dropout", data)
+    monkeypatch.setattr(method, "stages", lambda: [Stage(floor=floor)])
+    tiny.loop_of(method, data, tmp_path, settings=settings(epochs=10, warmup=0.25, lr=0.1)).fit()
     top = int(np.argmax(rates))
     assert max(rates) == pytest.approx(0.1) and top == pytest.approx(0.25 * len(rates), abs=1.5)
     assert (np.diff(rates[: top + 1]) > 0).all() and (np.diff(rates[top:]) <= 0).all()
-    assert 0 < rates[0] < 0.05 and 0 <= rates[-1] < 0.01
+    assert 0 < rates[0] < 0.05 and 0 <= rates[-1] - 0.1 * floor < 0.01
 
 
 def test_a_loss_that_is_no_number_is_one_sentence(data: Prepared, tmp_path: Path) -> None:

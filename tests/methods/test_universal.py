@@ -160,6 +160,19 @@ def test_an_averaged_teacher_is_the_mean_of_what_its_student_was_and_answers(tmp
     assert not torch.equal(method(batch).scores, method.body.see(batch, None, batch.presence).scores)
 
 
+def test_the_rate_stays_where_a_teacher_averages() -> None:
+    """An average needs no falling rate; what is not averaged does."""
+
+    def floors(**options: Any) -> dict[str, float]:
+        return {one.name: one.floor for one in made(**options).stages()}
+
+    assert floors() == {"imagine": 0.0, "answer": 1.0}
+    assert floors(floor=0.25)["answer"] == 0.25
+    assert floors(teacher="apart")["answer"] == floors(features=0.0, scores=0.0)["answer"] == 0.0
+    with pytest.raises(UserError, match=r"options\.floor 1\.5: must be a number from 0 to 1"):
+        made(floor=1.5)
+
+
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_a_step_of_several_batches_moves_the_average_and_the_ramp_once(tmp_path: Path, accumulate: int) -> None:
     data, heard = data_for(names=("words", "facts")), tiny.Heard()
