@@ -38,7 +38,8 @@ dropout, trained on complete rows and on incomplete ones: `everything` is the sc
 modality's rows among those of each other one, on test rows.
 With --asks val, all of it is of validation rows, on which settings may be chosen (the guard reads them as well).
 With --vit, a small vision transformer is pretrained first on this modality's photos of the training rows, without
-labels but with the photos that a plan hides, and is its encoder. With --tune, encoders learn this much: prompts look into the layers of those that learn.
+labels but with the photos that a plan hides, and is its encoder. With --tune, encoders learn this much: prompts look
+into the layers of those that learn.
 With --curve, so many of the training and validation rows are complete: 1, 5, 10, 30, 100 %.
 """
 

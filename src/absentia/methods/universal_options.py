@@ -44,8 +44,8 @@ class UniversalOptions:
             moves no teacher.
         momentum: of an averaged teacher, the share of its weights that it keeps in a step; in a session's first steps
             it keeps less, to be their plain mean, and with 1 it is the mean of all.
-        floor: where the teacher is an average, share of the learning rate to which it falls in stage 2: an average needs
-            no falling rate (SWA, Izmailov et al. 2018).
+        floor: share of the learning rate to which it falls in stage 2 where the teacher is an average, which needs no
+            falling rate (SWA, Izmailov et al. 2018).
         imagine: steps of stage 1, beside those of stage 2; 0 leaves it out, where a pretrained dense network brings it.
         distribution: how reconstructions of what is truly absent are compared with what others have: moments, sliced,
             adversarial or none.
