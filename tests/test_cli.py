@@ -222,6 +222,31 @@ def test_one_clear_line(words: list[str], part: str, folder: Path, capsys: pytes
     assert part in failed(given, capsys)
 
 
+@pytest.mark.parametrize(
+    ("words", "there"),
+    [
+        (["inspect", "{table}", *DECLARED, "--save", "{there}"], "folder"),
+        (["inspect", "{table}", *DECLARED, "--save", "{there}/schema.yaml"], "nothing"),
+        (["mask", "{table}", *DECLARED, "--p_absent", "photo=0.5", "--out", "{there}"], "folder"),
+        (["mask", "{table}", *DECLARED, "--p_absent", "photo=0.5", "--out", "{there}/plan.parquet"], "file"),
+        (["train", "{table}", *DECLARED, "--target", "label", "--out", "{there}"], "file"),
+        (["train", "{table}", *DECLARED, "--target", "label", "--out", "{there}/run"], "file"),
+        (["pretrain", "{table}", *DECLARED, "--out", "{there}"], "file"),
+    ],
+)
+def test_where_nothing_can_be_written(
+    words: list[str], there: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if there == "folder":
+        (tmp_path / "there").mkdir()
+    elif there == "file":
+        (tmp_path / "there").write_text("mine")
+    said = failed([w.format(table=folder / "things.parquet", there=tmp_path / "there") for w in words], capsys)
+    assert str(tmp_path / "there") in said and ("cannot be" in said or "is a file" in said)
+    assert there != "file" or (tmp_path / "there").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ([] if there == "nothing" else ["there"])
+
+
 def _with(table: pd.DataFrame, **cells: Any) -> pd.DataFrame:
     return table.assign(**cells)
 

@@ -198,6 +198,7 @@ def inspect(asked: Namespace) -> None:
 
     from absentia.data.inspect import inspect as look
     from absentia.declared import settings_of_schema
+    from absentia.learn.folder import replacing
 
     console = _console()
     table, schema = _table_and_schema(asked, console, need_target=False, streaming=True)
@@ -205,7 +206,8 @@ def inspect(asked: Namespace) -> None:
         found = look(table, schema, advance=lambda rows: status.update(f"reading, {rows:,} rows"))
     console.print(found.render())
     if asked.save:
-        Path(asked.save).write_text(yaml.safe_dump(settings_of_schema(schema), sort_keys=False), encoding="utf-8")
+        with replacing(Path(asked.save)) as temporary:
+            temporary.write_text(yaml.safe_dump(settings_of_schema(schema), sort_keys=False), encoding="utf-8")
         console.print(f"the schema is in {asked.save}; use it with --config {asked.save}", highlight=False)
 
 
