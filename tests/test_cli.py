@@ -247,6 +247,27 @@ def test_where_nothing_can_be_written(
     assert [path.name for path in tmp_path.iterdir()] == ([] if there == "nothing" else ["there"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "{run}", "{table}", "--out", "{same}"],
+        ["evaluate", "{run}", "{table}", "--out", "{same}"],
+        ["retrieve", "{run}", "{table}", "--out", "{same}"],
+        ["inspect", "{table}", *DECLARED, "--save", "{same}"],
+        ["mask", "{table}", *DECLARED, "--p_absent", "photo=0.5", "--out", "{same}"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_command_writes_over_its_table(
+    words: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "things.parquet"
+    table.write_bytes((folder / "things.parquet").read_bytes())
+    same = tmp_path / "." / ".." / tmp_path.name / "things.parquet"
+    said = failed([word.format(run=folder / "run", table=table, same=same) for word in words], capsys)
+    assert "is the table itself" in said and table.read_bytes() == (folder / "things.parquet").read_bytes()
+
+
 def _with(table: pd.DataFrame, **cells: Any) -> pd.DataFrame:
     return table.assign(**cells)
 
