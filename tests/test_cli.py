@@ -216,6 +216,10 @@ def test_resume_of_a_finished_run_and_a_second_start(folder: Path, capsys: pytes
             ["mask", "{table}", *DECLARED, "--eta", "0.5", "--exact", "--out", "x.parquet"],
             "--bernoulli or --per_modality",
         ),
+        (
+            ["mask", "{table}", *DECLARED, "--p_incomplete", "0.5", "--parts", "train", "tset", "--out", "x.parquet"],
+            "no rows called 'tset' to hide something from; did you mean 'test'?",
+        ),
         (["evaluate", "{folder}"], "not a finished run"),
         (["predict", "{folder}/run", "{table}", "--out", "answers.xlsx"], ".parquet or .csv"),
         (["evaluate", "{folder}/run", "--patterns", "photo+sound"], "no modality 'sound'"),
