@@ -162,6 +162,11 @@ def test_a_config_file_says_the_same_as_flags(folder: Path, tmp_path: Path, caps
     assert (tmp_path / "run" / "report.html").exists()
 
 
+def test_a_config_file_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.yaml").write_bytes(b"table: \xff\xfe")
+    assert "run.yaml: byte 7 is no UTF-8" in failed(["train", "--config", str(tmp_path / "run.yaml")], capsys)
+
+
 def test_rules_for_each_split_from_yaml(folder: Path, tmp_path: Path) -> None:
     settings = {
         "table": str(folder / "things.parquet"),
@@ -211,6 +216,10 @@ def test_resume_of_a_finished_run_and_a_second_start(folder: Path, capsys: pytes
             ["mask", "{table}", *DECLARED, "--eta", "0.5", "--exact", "--out", "x.parquet"],
             "--bernoulli or --per_modality",
         ),
+        (
+            ["mask", "{table}", *DECLARED, "--p_incomplete", "0.5", "--parts", "train", "tset", "--out", "x.parquet"],
+            "no rows called 'tset' to hide something from; did you mean 'test'?",
+        ),
         (["evaluate", "{folder}"], "not a finished run"),
         (["predict", "{folder}/run", "{table}", "--out", "answers.xlsx"], ".parquet or .csv"),
         (["evaluate", "{folder}/run", "--patterns", "photo+sound"], "no modality 'sound'"),
@@ -220,6 +229,52 @@ def test_resume_of_a_finished_run_and_a_second_start(folder: Path, capsys: pytes
 def test_one_clear_line(words: list[str], part: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = [w.format(table=folder / "things.parquet", folder=folder) for w in words]
     assert part in failed(given, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "there"),
+    [
+        (["inspect", "{table}", *DECLARED, "--save", "{there}"], "folder"),
+        (["inspect", "{table}", *DECLARED, "--save", "{there}/schema.yaml"], "nothing"),
+        (["mask", "{table}", *DECLARED, "--p_absent", "photo=0.5", "--out", "{there}"], "folder"),
+        (["mask", "{table}", *DECLARED, "--p_absent", "photo=0.5", "--out", "{there}/plan.parquet"], "file"),
+        (["train", "{table}", *DECLARED, "--target", "label", "--out", "{there}"], "file"),
+        (["train", "{table}", *DECLARED, "--target", "label", "--out", "{there}/run"], "file"),
+        (["pretrain", "{table}", *DECLARED, "--out", "{there}"], "file"),
+    ],
+)
+def test_where_nothing_can_be_written(
+    words: list[str], there: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if there == "folder":
+        (tmp_path / "there").mkdir()
+    elif there == "file":
+        (tmp_path / "there").write_text("mine")
+    said = failed([w.format(table=folder / "things.parquet", there=tmp_path / "there") for w in words], capsys)
+    assert str(tmp_path / "there") in said and ("cannot be" in said or "is a file" in said)
+    assert there != "file" or (tmp_path / "there").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ([] if there == "nothing" else ["there"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "{run}", "{table}", "--out", "{same}"],
+        ["evaluate", "{run}", "{table}", "--out", "{same}"],
+        ["retrieve", "{run}", "{table}", "--out", "{same}"],
+        ["inspect", "{table}", *DECLARED, "--save", "{same}"],
+        ["mask", "{table}", *DECLARED, "--p_absent", "photo=0.5", "--out", "{same}"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_command_writes_over_its_table(
+    words: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "things.parquet"
+    table.write_bytes((folder / "things.parquet").read_bytes())
+    same = tmp_path / "." / ".." / tmp_path.name / "things.parquet"
+    said = failed([word.format(run=folder / "run", table=table, same=same) for word in words], capsys)
+    assert "is the table itself" in said and table.read_bytes() == (folder / "things.parquet").read_bytes()
 
 
 def _with(table: pd.DataFrame, **cells: Any) -> pd.DataFrame:

@@ -54,6 +54,13 @@ def test_numbers_that_yaml_takes_for_texts(text: str) -> None:
         ({"model": {"widht": 64}}, "unknown key 'model.widht'; did you mean 'width'?"),
         ({"training": {"learning_rate": 1}}, "unknown key 'training.learning_rate'"),
         ({3: 4}, "unknown key '3'"),
+        ({"reference": "no"}, "reference 'no': must be true or false"),
+        ({"options": {"momentum": float("inf")}}, "options.momentum inf: must be a finite number"),
+        (
+            {"modality": {"t1": {"kind": "volume", "clip": [float("nan"), 99]}}},
+            "modality.t1.clip.0 nan: must be a fini",
+        ),
+        ({"model": {"network_options": {"dropout": float("nan")}}}, "model.network_options.dropout nan: must be a fin"),
         ({"table": None}, "table None: must be a text"),
         ({"table": 3}, "table 3: must be a text"),
         ({"modality": ["poster=image"]}, "modality ['poster=image']: must be texts as keys with values"),

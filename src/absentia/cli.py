@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentError, Namespace
 
-from absentia.asked import config_of_run, plain, required_table
+from absentia.asked import config_of_run, plain, required_table, spared
 from absentia.config import RunConfig
 from absentia.errors import UserError
 from absentia.flags import classes_of, explained, modalities_of, parser_of_all, underscored
@@ -141,6 +141,7 @@ def evaluate(asked: Namespace) -> None:
     from absentia.jobs import evaluate_run, own_table
     from absentia.learn.run import load_run
 
+    spared(asked.out, asked.table)
     run = load_run(asked.run).cached(asked.cache)
     plan = MaskPlan.load(asked.plan) if asked.plan else None
     table, part = asked.table, asked.part
@@ -162,6 +163,7 @@ def retrieve(asked: Namespace) -> None:
     from absentia.learn.run import load_run
     from absentia.retrieve import retrieve_run
 
+    spared(asked.out, asked.table)
     run = load_run(asked.run).cached(asked.cache)
     table, part = (asked.table, asked.part) if asked.table else (own_table(run, None)[0], asked.part or "report")
     report = retrieve_run(run, table, by=asked.by, part=part, on_bad=asked.on_bad, most=asked.most)
@@ -198,14 +200,17 @@ def inspect(asked: Namespace) -> None:
 
     from absentia.data.inspect import inspect as look
     from absentia.declared import settings_of_schema
+    from absentia.learn.folder import replacing
 
     console = _console()
+    spared(asked.save, plain(asked)["table"])
     table, schema = _table_and_schema(asked, console, need_target=False, streaming=True)
     with console.status("reading") as status:
         found = look(table, schema, advance=lambda rows: status.update(f"reading, {rows:,} rows"))
     console.print(found.render())
     if asked.save:
-        Path(asked.save).write_text(yaml.safe_dump(settings_of_schema(schema), sort_keys=False), encoding="utf-8")
+        with replacing(Path(asked.save)) as temporary:
+            temporary.write_text(yaml.safe_dump(settings_of_schema(schema), sort_keys=False), encoding="utf-8")
         console.print(f"the schema is in {asked.save}; use it with --config {asked.save}", highlight=False)
 
 
@@ -241,6 +246,7 @@ def mask(asked: Namespace) -> None:
         return
     if asked.out is None:
         raise UserError("where to? say --out PLAN, a Parquet file")
+    spared(asked.out, plain(asked)["table"])
     table, schema = _table_and_schema(asked, console, need_target=False)
     plan, rates = draw_plan(table, schema, plain(asked))
     plan.save(asked.out)

@@ -5,6 +5,7 @@ An unknown key or a bad value is an error that names the nearest right one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
@@ -52,6 +53,8 @@ class Model:
         if self.width % self.heads or self.width % 4:
             raise UserError(f"model.width {self.width}: must be a multiple of 4 and of model.heads ({self.heads})")
         _between("model.dropout", self.dropout, 0, 0.9)
+        _yes_or_no("model.freeze", self.freeze)
+        _finite("model.network_options", self.network_options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +151,10 @@ class RunConfig:
         _one_of("on_bad", self.on_bad, ("error", "absent", "skip"))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise UserError(f"seed {self.seed!r}: must be a whole number from 0 to 2^63 - 1")
+        for name in ("reference", "cache"):
+            _yes_or_no(name, getattr(self, name))
+        for name in ("modality", "options"):
+            _finite(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +264,20 @@ def _at_least(name: str, value: int, least: int) -> None:
 def _between(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise UserError(f"{name} {value!r}: must be a number from {low:g} to {high:g}")
+
+
+def _yes_or_no(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise UserError(f"{name} {value!r}: must be true or false")
+
+
+def _finite(name: str, value: Any) -> None:
+    """Settings end as JSON, which has neither NaN nor infinity; no setting wants one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} {value}: must be a finite number")
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, item in inner:
+        _finite(f"{name}.{key}", item)
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

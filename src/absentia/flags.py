@@ -240,7 +240,17 @@ def _demo(parser: ArgumentParser) -> None:
 
 
 def _add_config(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with these settings")
+    parser.add_argument("--config", action=_Settings, help="YAML file with these settings")
+
+
+class _Settings(ActionConfigFile):
+    """`--config`, which also says in a sentence that a file is no text."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+        except UnicodeDecodeError as error:
+            raise UserError(f"--config {values}: byte {error.start} is no UTF-8; settings are a YAML text") from None
 
 
 def _add_schema(parser: ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from absentia.data.absence_check import Check
 from absentia.data.absence_protocols import bernoulli, eta, per_modality
 from absentia.data.absence_rules import Rule
 from absentia.data.schema import Schema
+from absentia.data.splits import SPLITS
 from absentia.data.table import Table
 from absentia.errors import UserError, nearest
 from absentia.learn.prepare import survey
@@ -27,6 +28,9 @@ OTHERS = ("rules", "p_absent", "p_incomplete", "composition", "pattern", "depend
 def draw_plan(table: Table, schema: Schema, asked: Mapping[str, Any]) -> tuple[MaskPlan, Rates]:
     """A plan for a table's rows, and asked, planned and realised rates by split."""
     rules = rules_from(asked, schema.names)
+    for split in rules:
+        if split not in SPLITS:
+            raise UserError(f"there are no rows called {split!r} to hide something from; {nearest(split, SPLITS)}")
     seen = survey(table, schema)
     splits = seen.split.tolist()
     rules = {split: rule for split, rule in rules.items() if split in set(splits)}

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from absentia.asked import spared
 from absentia.data.catalog import open_source
 from absentia.data.dense_rows import DenseRows
 from absentia.data.presence import natural_presence
@@ -72,6 +73,7 @@ def predict_run(
     also those whose columns the table lacks. Masks go into a folder `out`, with a table beside them; `say` hears of
     each window that is answered.
     """
+    spared(out, source)
     table = source if isinstance(source, Table) else open_source(source, streaming=True)
     check_columns(table, run.fitted.schema, absent)
     if run.fitted.codec.target.kind == "mask":

@@ -22,7 +22,7 @@ from absentia.evaluate.patterns import chosen_patterns
 from absentia.evaluate.stream_scores import score_sessions
 from absentia.evaluate.streams.page import render_stream
 from absentia.jobs import Quiet, Watcher, declared_schema
-from absentia.learn.arrived import Arrived, reopened, schema_for, test_rows
+from absentia.learn.arrived import Arrived, arrived_before, reopened, schema_for, test_rows
 from absentia.learn.identity import FREE
 from absentia.learn.prepare import Fitted, Survey, survey
 from absentia.learn.run import read_config
@@ -56,9 +56,10 @@ def learn_run(
     stream = _Stream(StreamFolder(out), config, watcher or Quiet())
     stream.begin()
     arrived = dict(enumerate(stream.arrived(source, schema, plan)))
-    for number in _numbers(stream.folder, config, len(arrived), session):
+    unscored = not config.one_table and stream.unscored(arrived[0], session)
+    for number in () if unscored else _numbers(stream.folder, config, len(arrived), session):
         stream.learn(number, arrived if config.one_table else {number: arrived[0]})
-    stream.catch_up(arrived if config.one_table else {})
+    stream.catch_up(arrived if config.one_table else {stream.folder.learned_sessions() - 1: arrived[0]})
     stream.look_into(arrived if config.one_table else {})
     report = stream_report(stream.folder, config, command)
     if page:
@@ -82,7 +83,10 @@ def settings_of(folder: StreamFolder, given: Mapping[str, Any]) -> StreamConfig:
             said["by"] = known
         return config_from(StreamConfig, said)
     begun = config_to(read_stream_config(folder))
-    if said["table"] is None:
+    if said.get("table") is None:
+        ways = ("sessions", "by", "classes")
+        if folder.learned_sessions() and not any(said.get(way) or begun[way] for way in ways):
+            raise UserError(f"which table is the next session of {folder.path}? Give it; the first has been learned")
         said["table"] = begun["table"]
     elif said["table"] != begun["table"] and not said.keys() & {"sessions", "by", "classes"}:
         begun |= {"sessions": None, "by": None, "classes": []}
@@ -183,6 +187,13 @@ class _Stream:
         for note in self.folder.about(number)["notes"]:
             self.watcher.say(note)
         self.score(number, arrived)
+
+    def unscored(self, arrived: Arrived, asked: int | None) -> bool:
+        """Whether these rows are the last session already, and an interruption left no more than its scores to do."""
+        last = self.folder.learned_sessions() - 1
+        if last < 0 or asked not in (None, last) or self.folder.session(last).scores.exists():
+            return False
+        return arrived_before(self.folder, last, arrived)
 
     def catch_up(self, arrived: Mapping[int, Arrived]) -> None:
         """Score the sessions that an interruption left without scores."""

@@ -538,7 +538,7 @@ def test_a_failed_write_leaves_the_old_file(plan: MaskPlan, tmp_path: Path, monk
         raise OSError("no space left on device")
 
     monkeypatch.setattr(pq, "write_table", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(UserError, match=r"plan.parquet cannot be written: no space"):
         draw(RULES["single"]).save(path)
     monkeypatch.undo()
     assert MaskPlan.load(path).sha256 == plan.sha256 and os.listdir(tmp_path) == ["plan.parquet"]

@@ -44,6 +44,8 @@ def test_asked_patterns_are_taken_as_they_are_named() -> None:
     presence = np.ones((1, 4), dtype=bool)
     found = chosen_patterns(tiny.NAMES, ["words", "wave+photo"], presence)
     assert found.astype(int).tolist() == [[0, 1, 0, 0], [1, 0, 0, 1]]
+    again = chosen_patterns(tiny.NAMES, ["words", "wave+photo", "photo+wave", "words"], presence)
+    assert (again == found).all(), "twice asked for is scored once, and weighs once in the mean"
     assert (chosen_patterns(tiny.NAMES, [], presence) == ALL).all()
 
 

@@ -127,6 +127,31 @@ def test_killed_between_learning_and_scoring(whole: Path, tmp_path: Path, monkey
     assert learn_report(tmp_path / "run")["matrix"] == learn_report(whole)["matrix"]
 
 
+def test_killed_before_the_scores_of_a_table_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*_: Any) -> None:
+        raise tiny.Killed
+
+    folder = StreamFolder(tmp_path / "run")
+    first, second = ([row for row in content() if row["session"] == number] for number in (0, 1))
+    stream(folder.path, settings(), rows=first)
+    with monkeypatch.context() as patch, pytest.raises(tiny.Killed):
+        patch.setattr("absentia.streams.score_sessions", kill)
+        stream(folder.path, settings(), rows=second)
+    report = stream(folder.path, settings(), rows=second)
+    assert folder.learned_sessions() == 2, "the same command goes on, it does not learn the same rows again"
+    assert report["matrix"][1][1] is not None
+    stream(folder.path, settings(), rows=second)
+    assert folder.learned_sessions() == 3, "what was whole is one more session"
+
+
+def test_the_next_session_needs_a_table(tmp_path: Path) -> None:
+    folder = StreamFolder(tmp_path / "run")
+    stream(folder.path, settings(), rows=[row for row in content() if row["session"] == 0])
+    with pytest.raises(UserError, match="which table is the next session"):
+        settings_of(folder, {})
+    assert settings_of(folder, {"sessions": 2}).table == "tiny"
+
+
 def test_later_sessions_touch_no_file_of_earlier_ones(tmp_path: Path) -> None:
     folder = StreamFolder(tmp_path / "run")
     stream(folder.path, session=0)

@@ -33,18 +33,24 @@ def write_plan(
     about: Mapping[str, Any],
     sha256: str,
 ) -> None:
-    """Write a plan (see `MaskPlan`); a reader sees the whole file or the one that was there before."""
+    """Write a plan (see `MaskPlan`); a reader sees the whole file or the one that was there before.
+
+    Raises `UserError` where the file cannot be written: a full disk, a folder in its place.
+    """
     header = {"format": FORMAT, "modalities": list(modalities), "about": about, "sha256": sha256}
     columns = [pa.array(splits, pa.string()), pa.array(ids, pa.string())]
     columns += [pa.array(np.ascontiguousarray(keep[:, m])) for m in range(len(modalities))]
     schema = _schema(modalities).with_metadata({KEY: json.dumps(header).encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary, compression="zstd")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary, compression="zstd")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def read_plan(path: Path) -> tuple[dict[str, Any], str]:

@@ -44,9 +44,12 @@ class Answers:
 
 
 def chosen_patterns(names: Sequence[str], asked: Sequence[str], presence: Bools) -> Bools:
-    """bool (P, M): the asked patterns by name, else all of them, else (many modalities) those that rows have."""
+    """bool (P, M): the asked patterns by name, else all of them, else (many modalities) those that rows have.
+
+    A pattern that is asked for twice, as `image+text` and `text+image`, counts once.
+    """
     if asked:
-        return np.asarray([_named(names, pattern) for pattern in asked])
+        return np.asarray(list(dict.fromkeys(tuple(_named(names, pattern)) for pattern in asked)), dtype=np.bool_)
     if len(names) <= MOST:
         return all_patterns(len(names))
     seen = np.unique(presence[presence.any(axis=1)], axis=0)

@@ -22,7 +22,7 @@ from absentia.learn.prepare import Fitted, Survey, rows_of, survey
 from absentia.learn.stream import StreamFolder
 from absentia.methods.base import Bools
 
-__all__ = ["Arrived", "list_rows", "read_rows", "remarks", "reopened", "schema_for", "test_rows"]
+__all__ = ["Arrived", "arrived_before", "list_rows", "read_rows", "remarks", "reopened", "schema_for", "test_rows"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,17 @@ def reopened(folder: StreamFolder, number: int) -> Arrived | None:
     presence[index] = np.stack([kept.column(f"present:{name}").to_numpy() for name in schema.names], axis=1)
     seen = replace(seen, split=split, presence=presence)
     return Arrived(table, about["table"], schema, seen, mine, about["name"], (), about["plan_sha256"])
+
+
+def arrived_before(folder: StreamFolder, number: int, arrived: Arrived) -> bool:
+    """Whether a session that has been learned had these very rows of this very source, and the same mask plan."""
+    about, kept = folder.about(number), pq.read_table(folder.session(number).rows)
+    mine = np.flatnonzero(arrived.mine)
+    return (
+        (about["table"], about["plan_sha256"]) == (arrived.source, arrived.plan_sha256)
+        and kept.column("row").to_pylist() == mine.tolist()
+        and kept.column("id").to_pylist() == [arrived.seen.ids[i] for i in mine]
+    )
 
 
 def schema_for(schema: Schema, table: Table) -> Schema:

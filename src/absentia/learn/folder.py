@@ -95,9 +95,11 @@ class RunFolder:
 
     def _forget(self) -> None:
         """Undo `create` and what was written about a run that has not begun; other files stay."""
+        if not self.path.is_dir():  # a file that stands where the folder should be is not ours
+            return
         for path in (self.config, self.schema, self.plan):
             path.unlink(missing_ok=True)
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        if not any(self.path.iterdir()):
             self.path.rmdir()
 
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:

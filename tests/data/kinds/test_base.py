@@ -113,6 +113,8 @@ def test_only_tabular_groups_columns(kind: type[Kind]) -> None:
     ("kind", "options", "message"),
     [
         (Tabular, {"columns": ("a", "b", "a")}, "names column 'a' twice"),
+        (Tabular, {"columns": 3}, "tabular columns 3: give a column's name"),
+        (Tabular, {"columns": ["a", 3]}, "give a column's name, or a list of names"),
         (Image, {"encoder": 3}, "encoder 3: give a hub name or a folder"),
         (Image, {"encoder": ""}, "give a hub name or a folder"),
         (Text, {"tune": "yes"}, "tune 'yes': must be true, false, biases, lora, lora:RANK or full"),

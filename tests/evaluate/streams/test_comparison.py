@@ -120,6 +120,20 @@ def test_page_of_several_streams(made: SimpleNamespace, tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_a_page_that_cannot_be_written_is_one_sentence(made: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="beside cannot be written"):
+        (tmp_path / "beside").mkdir()
+        write_streams(tmp_path / "beside", two(made))
+
+
+def test_runs_of_one_training_have_no_page(made: SimpleNamespace) -> None:
+    run = {"method": "dropout", "seed": 0}
+    with pytest.raises(UserError, match="a is not a stream of sessions, and the page shows streams; leave it out"):
+        render_streams([run, run], ["a", "b"])
+    with pytest.raises(UserError, match="b is not a stream of sessions and a is"):
+        render_streams([made.stream(3, 2, rich=False), run], ["a", "b"])
+
+
 def test_matrices_share_one_scale(made: SimpleNamespace) -> None:
     first, second = two(made)
     second["matrix"] = [[value / 2 for value in row] for row in first["matrix"]]

@@ -87,7 +87,10 @@ class Kind(ABC):
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        columns = (self.columns,) if isinstance(self.columns, str) else tuple(self.columns)
+        given: Any = (self.columns,) if isinstance(self.columns, str) else self.columns
+        columns = tuple(given) if isinstance(given, Iterable) else (given,)
+        if not all(isinstance(name, str) for name in columns):
+            raise UserError(f"{self.kind} columns {self.columns!r}: give a column's name, or a list of names")
         object.__setattr__(self, "columns", columns)
         if len(columns) > 1 and not self.takes_columns:
             raise UserError(

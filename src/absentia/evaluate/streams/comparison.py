@@ -104,11 +104,7 @@ def compare_streams(reports: Sequence[Json], names: Sequence[str] | None = None)
     called = run_names(reports, names)
     for name, report in zip(called, reports, strict=True):
         if not is_stream(report):
-            other = next((n for n, one in zip(called, reports, strict=True) if is_stream(one)), "the others")
-            raise UserError(
-                f"{name} is not a stream of sessions and {other} is: compare streams with streams, "
-                "and runs of one training with each other."
-            )
+            raise UserError(_no_stream(name, [n for n, one in zip(called, reports, strict=True) if is_stream(one)]))
     streams = [Stream.of(report) for report in reports]
     return StreamComparison(
         rows=tuple(
@@ -117,6 +113,16 @@ def compare_streams(reports: Sequence[Json], names: Sequence[str] | None = None)
         ),
         higher_is_better=streams[0].higher,
         warnings=(*differing_in(reports, CHECKS), *_other_sessions(reports)),
+    )
+
+
+def _no_stream(name: str, streams: Sequence[str]) -> str:
+    """Why a run of one training does not stand beside these streams, or where there are none, on their page."""
+    if not streams:
+        return f"{name} is not a stream of sessions, and the page shows streams; leave it out for runs of one training."
+    return (
+        f"{name} is not a stream of sessions and {streams[0]} is: compare streams with streams, "
+        "and runs of one training with each other."
     )
 
 

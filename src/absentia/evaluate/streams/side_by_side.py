@@ -17,6 +17,7 @@ from absentia.evaluate.streams.scores import WIDE_SESSIONS, matrix_heat, stream_
 from absentia.evaluate.streams.view import Pattern, Stream
 from absentia.evaluate.streams.wording import TITLES, streams_headline
 from absentia.evaluate.wording import Scale, metric_words, short
+from absentia.learn.folder import replacing
 
 __all__ = ["render_streams", "write_streams"]
 
@@ -25,8 +26,10 @@ Json = Mapping[str, Any]
 
 
 def write_streams(path: str | Path, reports: Sequence[Json], names: Sequence[str] | None = None) -> None:
-    """Write the page of several streams; raises UserError as `render_streams` does."""
-    Path(path).write_text(render_streams(reports, names), encoding="utf-8")
+    """Write the page of several streams; raises UserError as `render_streams` does, or where it cannot be written."""
+    page = render_streams(reports, names)
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def render_streams(reports: Sequence[Json], names: Sequence[str] | None = None) -> str:
