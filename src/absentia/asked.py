@@ -11,7 +11,7 @@ from absentia.config import RunConfig, config_from
 from absentia.errors import UserError
 from absentia.flags import modalities_of
 
-__all__ = ["config_of_run", "plain", "required_table", "spared"]
+__all__ = ["config_of_run", "plain", "required_table"]
 
 
 def plain(asked: Namespace) -> dict[str, Any]:
@@ -35,14 +35,6 @@ def required_table(given: dict[str, Any]) -> dict[str, Any]:
     if given["table"] is None:
         raise UserError("which table? Give a file, a folder or a hub name")
     return given
-
-
-def spared(out: str | Path | None, table: Any) -> None:
-    """Raise `UserError` where what is written would take the place of the table that is read."""
-    if out is None or not isinstance(table, str | Path):
-        return
-    if Path(out).is_file() and Path(table).is_file() and Path(out).samefile(table):
-        raise UserError(f"{out} is the table itself, and would be overwritten; write to another file")
 
 
 def config_of_run(given: dict[str, Any], out: str | None, *, resume: bool) -> RunConfig:

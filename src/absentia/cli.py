@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentError, Namespace
 
-from absentia.asked import config_of_run, plain, required_table, spared
+from absentia.asked import config_of_run, plain, required_table
 from absentia.config import RunConfig
 from absentia.errors import UserError
 from absentia.flags import classes_of, explained, modalities_of, parser_of_all, underscored
+from absentia.writing import replacing, spared
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -200,7 +201,6 @@ def inspect(asked: Namespace) -> None:
 
     from absentia.data.inspect import inspect as look
     from absentia.declared import settings_of_schema
-    from absentia.learn.folder import replacing
 
     console = _console()
     spared(asked.save, plain(asked)["table"])

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from absentia.asked import spared
 from absentia.data.catalog import open_source
 from absentia.data.dense_rows import DenseRows
 from absentia.data.presence import natural_presence
@@ -25,10 +24,10 @@ from absentia.data.table import Table
 from absentia.data.target import TargetCodec
 from absentia.errors import UserError, nearest
 from absentia.evaluate.patterns import Answers, answer
-from absentia.learn.folder import replacing
 from absentia.learn.prepare import Fitted, rows_of
 from absentia.learn.run import Run
 from absentia.predict_masks import MaskFolder
+from absentia.writing import replacing, spared
 
 __all__ = ["Predicted", "answer_chunk", "predict_run"]
 

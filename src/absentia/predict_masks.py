@@ -20,8 +20,8 @@ from absentia.data.schema import Target, pattern_name
 from absentia.errors import UserError, extra
 from absentia.evaluate.overlap import taken_back
 from absentia.evaluate.windows import dense_scores
-from absentia.learn.folder import replacing
 from absentia.learn.run import Run
+from absentia.writing import replacing
 
 __all__ = ["ANSWERS", "MaskFolder"]
 

@@ -529,6 +529,14 @@ def test_files_that_are_no_plans(tmp_path: Path) -> None:
             MaskPlan.load(missing)
 
 
+def test_a_plan_below_a_file_is_one_sentence(plan: MaskPlan, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"plan.parquet cannot be written"):
+        plan.save(tmp_path / "file" / "plan.parquet")
+    plan.save(tmp_path / "new" / "folder" / "plan.parquet")
+    assert os.listdir(tmp_path / "new" / "folder") == ["plan.parquet"]
+
+
 def test_a_failed_write_leaves_the_old_file(plan: MaskPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "plan.parquet"
     plan.save(path)

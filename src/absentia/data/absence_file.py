@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from absentia.errors import UserError
+from absentia.writing import replacing
 
 __all__ = ["read_plan", "write_plan"]
 
@@ -41,16 +41,9 @@ def write_plan(
     columns = [pa.array(splits, pa.string()), pa.array(ids, pa.string())]
     columns += [pa.array(np.ascontiguousarray(keep[:, m])) for m in range(len(modalities))]
     schema = _schema(modalities).with_metadata({KEY: json.dumps(header).encode()})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary, compression="zstd")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary, compression="zstd")
 
 
 def read_plan(path: Path) -> tuple[dict[str, Any], str]:

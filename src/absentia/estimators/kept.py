@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from absentia.errors import UserError
-from absentia.learn.folder import RunFolder, replacing
+from absentia.learn.folder import RunFolder
+from absentia.writing import replacing
 
 __all__ = ["ESTIMATOR", "Scratch", "copy_run"]
 

@@ -17,7 +17,7 @@ from absentia.evaluate.streams.scores import WIDE_SESSIONS, matrix_heat, stream_
 from absentia.evaluate.streams.view import Pattern, Stream
 from absentia.evaluate.streams.wording import TITLES, streams_headline
 from absentia.evaluate.wording import Scale, metric_words, short
-from absentia.learn.folder import replacing
+from absentia.writing import replacing
 
 __all__ = ["render_streams", "write_streams"]
 
