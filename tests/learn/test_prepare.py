@@ -14,6 +14,7 @@ from absentia.data.table import open_table
 from absentia.errors import UserError
 from absentia.jobs import train_run
 from absentia.learn.prepare import prepare
+from absentia.learn.row_notes import notes_on_sides
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 NOTHING = dict.fromkeys(("photo", "words", "height", "colour", "wave"))
@@ -87,3 +88,19 @@ def test_what_was_fitted_before_is_not_fitted_again() -> None:
     assert again.fitted is first.fitted
     ids = again.rows["train"].batch(np.arange(3)).inputs["words"]["ids"]
     assert ids.shape[1] > 2, "unknown to its vocabulary, so spelled in pieces"
+
+
+def test_entities_on_both_sides_of_a_split_are_named() -> None:
+    content = changed(lambda row: {"id": "twin"} if row["split"] == "test" else {})
+    alone = " ".join(tiny.prepared(content).notes)
+    assert "are of one entity (column 'id': twin)" in alone and "training rows are of too" not in alone
+    known = next(row["id"] for row in content if row["split"] == "train" and row["kind"] is not None)
+    both = " ".join(tiny.prepared(changed(lambda row: {"id": known} if row["split"] == "test" else {})).notes)
+    assert f"test rows are of entities that training rows are of too (column 'id': {known})" in both
+    assert not any("entit" in note for note in tiny.prepared(changed(lambda row: {})).notes)
+
+
+def test_rows_that_equal_a_training_row_are_counted() -> None:
+    split, ids = np.asarray(["train", "train", "val", "test", "test"]), ["a", "b", "c", "a", "b"]
+    said = notes_on_sides(split, np.ones(5, dtype=np.bool_), ids, None)
+    assert said == ["2 of 2 test rows equal a training row in every modality: their scores are not those of new rows."]

@@ -31,6 +31,7 @@ from absentia.data.target import TargetCodec, is_known
 from absentia.data.target_cells import mask_cells, target_cells
 from absentia.errors import UserError
 from absentia.learn.pretrained import Pretrained
+from absentia.learn.row_notes import notes_on_rows, notes_on_sides
 from absentia.models.encoders.pretrained import FrozenEncoder, PretrainedEncoder
 
 __all__ = [
@@ -180,7 +181,13 @@ def prepare(
     labels = labels and schema.target is not None
     known = np.asarray([is_known(cell) for cell in seen.target] if labels else np.ones(len(seen.ids), bool))
     schema, presence, notes = _learnable(schema, presence, seen, known)
-    notes = [*table.notes, *notes, *_notes_on(known, presence, seen, splits)]
+    there: Bools = np.asarray(presence.any(axis=1))
+    notes = [
+        *table.notes,
+        *notes,
+        *notes_on_rows(seen.split, known, there, splits),
+        *notes_on_sides(seen.split, known, seen.ids, schema.id),
+    ]
     train = np.flatnonzero((seen.split == "train") & known & presence.any(axis=1))
     fitted = (fitted or _fit(table, schema, train, presence[train], seen, backbone, labels)).cached(cache)
     rows = {}
@@ -369,22 +376,3 @@ def _note_on_unseen(name: str, later: npt.NDArray[np.bool_]) -> str:
         f"No training row has {name!r}, so nothing can be learned about it: it was left out, and the {count} "
         "validation and test rows that have it are answered without it."
     )
-
-
-def _notes_on(known: Bools, presence: Bools, seen: Survey, splits: Sequence[str]) -> list[str]:
-    notes = []
-    if not known.all():
-        notes.append(f"{int((~known).sum())} rows have no target and were left out.")
-    nothing = (seen.split == "train") & known & ~presence.any(axis=1)
-    if nothing.any():
-        notes.append(f"{int(nothing.sum())} training rows have nothing present and were left out.")
-    validated, tested = (bool((known & (seen.split == name)).any()) for name in ("val", "test"))
-    if not validated:
-        notes.append("There are no validation rows, so training could not stop early and its last weights were kept.")
-    if "test" not in splits:
-        return notes
-    if not tested and validated:
-        notes.append("There is no test split; the scores are those of the validation rows.")
-    if not tested and not validated:
-        notes.append("There are no test rows either, so nothing was scored.")
-    return notes
