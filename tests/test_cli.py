@@ -162,9 +162,20 @@ def test_a_config_file_says_the_same_as_flags(folder: Path, tmp_path: Path, caps
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_a_config_file_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "run.yaml").write_bytes(b"table: \xff\xfe")
-    assert "run.yaml: byte 7 is no UTF-8" in failed(["train", "--config", str(tmp_path / "run.yaml")], capsys)
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"table: \xff\xfe", "run.yaml: byte 7 is no UTF-8"),
+        (b"", "run.yaml: is empty"),
+        (b"- a\n- b\n", "run.yaml: holds a list"),
+        (b"a: [\n", "run.yaml: no YAML (while parsing"),
+    ],
+)
+def test_a_config_file_without_settings(
+    content: bytes, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yaml").write_bytes(content)
+    assert sentence in failed(["train", "--config", str(tmp_path / "run.yaml")], capsys)
 
 
 def test_rules_for_each_split_from_yaml(folder: Path, tmp_path: Path) -> None:

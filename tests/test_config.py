@@ -84,6 +84,7 @@ def test_numbers_that_yaml_takes_for_texts(text: str) -> None:
         ({"model": {"width": 96.0}}, "model.width 96.0: must be a whole number"),
         ({"model": {"width": True}}, "model.width True: must be a whole number"),
         ({"model": {"width": 97}}, "model.width 97: must be a multiple of 4 and of model.heads (4)"),
+        ({"model": {"freeze": True}}, "model.freeze keeps a pretrained backbone as it is: say which"),
         ({"model": {"heads": 5}}, "model.width 96: must be a multiple"),
         ({"model": {"dropout": 1.0}}, "model.dropout 1.0: must be a number from 0 to 0.9"),
         ({"model": {"dropout": float("nan")}}, "model.dropout nan"),

@@ -54,6 +54,8 @@ class Model:
             raise UserError(f"model.width {self.width}: must be a multiple of 4 and of model.heads ({self.heads})")
         _between("model.dropout", self.dropout, 0, 0.9)
         _yes_or_no("model.freeze", self.freeze)
+        if self.freeze and self.backbone is None:
+            raise UserError("model.freeze keeps a pretrained backbone as it is: say which with model.backbone")
         _finite("model.network_options", self.network_options)
 
 

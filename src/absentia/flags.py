@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 
 from absentia import __version__
@@ -244,13 +246,24 @@ def _add_config(parser: ArgumentParser) -> None:
 
 
 class _Settings(ActionConfigFile):
-    """`--config`, which also says in a sentence that a file is no text."""
+    """`--config`, which also says in a sentence that a file is no text, or holds no settings."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        try:
-            super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
-        except UnicodeDecodeError as error:
-            raise UserError(f"--config {values}: byte {error.start} is no UTF-8; settings are a YAML text") from None
+        if Path(str(values)).is_file():
+            _check_settings(Path(str(values)))
+        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+
+
+def _check_settings(path: Path) -> None:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"--config {path}: byte {error.start} is no UTF-8; settings are a YAML text") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path}: no YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        what = "is empty" if content is None else f"holds a {type(content).__name__}"
+        raise UserError(f"--config {path}: {what}, where lines such as `target: price=number` are expected")
 
 
 def _add_schema(parser: ArgumentParser) -> None:
